@@ -1,0 +1,42 @@
+"""Data: sets that have a name, a user's own arrays, their scaling, and the batches made of them.
+
+    data = load("digits")                                  # or "mnist", "torus", "PATH.npy"
+    scaling = Scaling.fit("range", data.train, data.value_range)
+    batches = Shuffled(scaling.apply(data.train), batch_size=128, seed=0)
+    for x in batches.epoch(0): ...
+
+A new data set is a file beside this one, with a function under `register`, and its line below.
+"""
+
+from .arrays import check_counts, from_array, load_array, open_array
+from .base import Dataset, load, names, options, register
+from .batches import Fresh, Shuffled
+from .digits import load_digits
+from .download import DownloadError
+from .idx import read_idx
+from .mnist import load_mnist
+from .scaling import Scaling
+from .splits import split_rows
+from .torus import PeriodicPicture, load_torus
+
+__all__ = [
+    "Dataset",
+    "DownloadError",
+    "Fresh",
+    "PeriodicPicture",
+    "Scaling",
+    "Shuffled",
+    "check_counts",
+    "from_array",
+    "load",
+    "load_array",
+    "load_digits",
+    "load_mnist",
+    "load_torus",
+    "names",
+    "open_array",
+    "options",
+    "read_idx",
+    "register",
+    "split_rows",
+]

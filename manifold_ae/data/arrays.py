@@ -1,0 +1,218 @@
+"""A user's own data: one array, a row a measurement, in a `.npy` file or in memory.
+
+What is wrong with an array is found here and named by its place, before it is a NaN in training.
+A file's header is checked against the file's length first, so that an absurd one allocates nothing,
+and the values are then read through a memory map.
+"""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib import format as npy
+from torch import Tensor
+
+from ._checks import did_you_mean
+from .base import Dataset, register
+from .splits import split_rows
+
+_CHUNK = 2**22
+_REAL_KINDS = "biuf"
+_MAGIC = b"\x93NUMPY"
+_HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+
+@register("PATH.npy", "an array of yours, (n, features) or (n, height, width), saved by numpy.save")
+def load_array(
+    path: str | os.PathLike[str],
+    *,
+    split: str = "random",
+    test_fraction: float = 0.2,
+    seed: int = 0,
+) -> Dataset:
+    """Return the data set made of the array in a `.npy` file.
+
+    Arguments:
+        path: The file.
+        split: `"random"`, or `"blocks"` for recordings, as in `split_rows`.
+        test_fraction: The part to test on.
+        seed: Which split.
+
+    Raises:
+        FileNotFoundError: If there is no such file; names the nearest one in its folder.
+        ValueError: If it is no `.npy` file, or truncated, or holds what `from_array` refuses.
+    """
+    path = Path(path)
+    return from_array(
+        open_array(path), name=path.stem, split=split, test_fraction=test_fraction, seed=seed
+    )
+
+
+def from_array(
+    x: Any,
+    *,
+    name: str = "array",
+    split: str = "random",
+    test_fraction: float = 0.2,
+    seed: int = 0,
+) -> Dataset:
+    """Return the data set made of an array in memory.
+
+    The likelihood offered is Bernoulli for booleans and a Gaussian of learned width for numbers;
+    counts are for the user to declare, since integers may also be pixels.
+
+    Arguments:
+        x: An array or tensor of real numbers, with shape `(n, features)` or `(n, height, width)`.
+        name: What to call it.
+        split: `"random"`, or `"blocks"` for recordings, as in `split_rows`.
+        test_fraction: The part to test on.
+        seed: Which split.
+
+    Raises:
+        ValueError: If the elements are not real numbers, the array has another number of axes,
+            fewer than two rows or no features, or values that are NaN, infinite or beyond float32.
+    """
+    if isinstance(x, Tensor):
+        x = x.detach().cpu()
+        # NumPy has no bfloat16
+        x = (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+    x = np.asarray(x)
+    _check_layout(x.shape, x.dtype, name)
+    values = _to_float32(x, name)
+    train, test = split_rows(len(values), split, test_fraction, seed)
+    binary = x.dtype.kind == "b"
+    return Dataset(
+        name=name,
+        train=values[train],
+        test=values[test],
+        train_rows=train,
+        test_rows=test,
+        default_likelihood="bernoulli" if binary else "gaussian-learned",
+        value_range=(0.0, 1.0) if binary else None,
+    )
+
+
+def open_array(path: str | os.PathLike[str]) -> np.ndarray:
+    """Return the array in a `.npy` file as a read-only memory map, once its header is checked.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no `.npy` file, is shorter or longer than its header says, or
+            holds an array that `from_array` refuses for its shape or type.
+    """
+    path = Path(path)
+    if not path.is_file():
+        state = "is a folder" if path.is_dir() else "does not exist"
+        near = (p.name for p in path.parent.glob("*.npy")) if path.parent.is_dir() else ()
+        raise FileNotFoundError(
+            f"{path} {state}: expected a .npy file{did_you_mean(path.name, near)}"
+        )
+    with path.open("rb") as file:
+        start = file.read(len(_MAGIC))
+        if start != _MAGIC:
+            what = "an .npz archive or zip file" if start[:2] == b"PK" else "no .npy file"
+            raise ValueError(
+                f"{path} is {what} by its first bytes; save one array with numpy.save(path, array)"
+            )
+        file.seek(0)
+        try:
+            shape, fortran, dtype = _HEADER_READERS[npy.read_magic(file)](file)
+        except (KeyError, ValueError, EOFError) as error:
+            raise ValueError(
+                f"{path} has a header that cannot be read ({error}); save it again with numpy.save"
+            ) from error
+        offset = file.tell()
+    _check_layout(shape, dtype, path.name)
+    promised, held = math.prod(shape) * dtype.itemsize, path.stat().st_size - offset
+    if promised != held:
+        state = "is truncated" if held < promised else "goes on after its array"
+        raise ValueError(
+            f"{path} {state}: shape {shape} of {dtype} makes {promised} bytes, and {held} follow "
+            f"the header; save it again with numpy.save"
+        )
+    return np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")
+
+
+def check_counts(x: Tensor, name: str = "data") -> None:
+    """Raise unless all values are counts: whole numbers, none of them negative.
+
+    Arguments:
+        x: The values, with shape `(n, *)`.
+        name: What to call them in the message.
+
+    Raises:
+        ValueError: If a value is negative or not whole; names the first.
+    """
+    fractional = (x != x.floor()) | x.isinf()
+    for mask, what in ((x < 0, "negative"), (fractional, "not a whole number")):
+        if mask.any():
+            first = _first(mask.cpu().numpy())
+            raise ValueError(
+                f"{name} is {what} ({x[first].item():g}) at {_place(first)}, as {int(mask.sum())} "
+                f"of its values are: expected counts; use a Gaussian likelihood otherwise"
+            )
+
+
+def _check_layout(shape: tuple[int, ...], dtype: np.dtype, name: str) -> None:
+    """Raise unless an array of this shape and type may hold rows of real numbers."""
+    if dtype.kind not in _REAL_KINDS:
+        raise ValueError(
+            f"{name} has elements of type {dtype}: expected real numbers "
+            f"(booleans, integers or floats); convert it with array.astype"
+        )
+    if len(shape) not in (2, 3):
+        way = "reshape it with array.reshape(len(array), -1)"
+        raise ValueError(
+            f"{name} has shape {shape}: expected (n, features) or (n, height, width); {way}"
+        )
+    if shape[0] < 2:
+        raise ValueError(
+            f"{name} has shape {shape}, {shape[0]} row(s): expected at least 2, "
+            f"one to train on and one to test on"
+        )
+    if min(shape[1:]) < 1:
+        raise ValueError(f"{name} has shape {shape}: expected at least one feature")
+
+
+def _to_float32(x: np.ndarray, name: str) -> Tensor:
+    """The values as a new float32 tensor, made in chunks, every one of them finite."""
+    out = np.empty(x.shape, np.float32)
+    faults = dict.fromkeys(("NaN", "infinite", "beyond float32"), 0)
+    first: tuple[int, ...] | None = None
+    rows = max(1, _CHUNK // math.prod(x.shape[1:]))
+    for start in range(0, len(x), rows):
+        given, taken = x[start : start + rows], out[start : start + rows]
+        with np.errstate(over="ignore"):
+            taken[...] = given
+        wrong = ~np.isfinite(taken)
+        if wrong.any():
+            found = given[wrong]
+            faults["NaN"] += int(np.isnan(found).sum())
+            faults["infinite"] += int(np.isinf(found).sum())
+            faults["beyond float32"] += int(np.isfinite(found).sum())
+            if first is None:
+                row, *rest = _first(wrong)
+                first = (start + row, *rest)
+    if first is not None:
+        counts = ", ".join(f"{count} {what}" for what, count in faults.items() if count)
+        raise ValueError(
+            f"{name} has values that cannot be trained on ({counts}), the first "
+            f"({x[first]:g}) at {_place(first)}: expected finite numbers below 3.4e38; "
+            f"remove these rows, fill them in, or change the unit"
+        )
+    return torch.from_numpy(out)
+
+
+def _first(mask: np.ndarray) -> tuple[int, ...]:
+    """The index of the first true element."""
+    return tuple(int(i) for i in np.unravel_index(mask.argmax(), mask.shape))
+
+
+def _place(index: tuple[int, ...]) -> str:
+    """Words for the index of an element, counted from 0 as in NumPy."""
+    if len(index) == 2:
+        return f"row {index[0]}, column {index[1]}"
+    return f"row {index[0]}, element {index[1:]}"

@@ -1,0 +1,222 @@
+"""What a data set is, and the registry of those that have a name.
+
+A data set holds raw values: what was measured, unscaled, as float32. What is done to them before
+training is `Scaling`'s business, what the training loop iterates over is `Shuffled`'s or `Fresh`'s.
+
+Adding a data set takes a file with a function under `@register(name, summary)` and that file's line
+in `data/__init__.py`. The function's keyword arguments are the data set's options, save those named
+`data_dir`, `split`, `test_fraction` and `seed`, which `load` passes to whoever asks for them.
+"""
+
+import inspect
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._checks import did_you_mean
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Raw data in two parts, one to train on and one to test on.
+
+    Arguments:
+        name: What it is called in titles and file names.
+        train: Values to train on, with shape `(n, *shape)`, float32, unscaled.
+        test: Values to test on, with shape `(m, *shape)`, float32, unscaled.
+        train_rows: Row numbers of `train` in the original array, with shape `(n,)`, int64.
+        test_rows: Row numbers of `test` in the original array, with shape `(m,)`, int64.
+        train_labels: Integer classes `(n,)`, angles in radians `(n, k)`, or none.
+        test_labels: Integer classes `(m,)`, angles in radians `(m, k)`, or none.
+        default_likelihood: The observation model to use unless another is asked for: `"gaussian"`,
+            `"gaussian-learned"`, `"bernoulli"` or `"poisson"`.
+        default_scaling: The kind of `Scaling` to use, whatever real-valued likelihood there is;
+            without one, the likelihood's own.
+        value_range: The least and the greatest value possible, where they are known.
+        draw: For data that can be drawn afresh, `draw(n, generator=None, device=None)` returns `n`
+            new values `(n, *shape)` and their labels.
+
+    Raises:
+        ValueError: If the parts differ in shape, are not float32, or have labels or row numbers of
+            another length.
+    """
+
+    name: str
+    train: Tensor
+    test: Tensor
+    train_rows: Tensor
+    test_rows: Tensor
+    train_labels: Tensor | None = None
+    test_labels: Tensor | None = None
+    default_likelihood: str = "gaussian-learned"
+    default_scaling: str | None = None
+    value_range: tuple[float, float] | None = None
+    draw: Callable[..., tuple[Tensor, Tensor]] | None = None
+
+    def __post_init__(self) -> None:
+        for part in ("train", "test"):
+            x, rows = getattr(self, part), getattr(self, f"{part}_rows")
+            labels = getattr(self, f"{part}_labels")
+            if x.dtype != torch.float32:
+                raise ValueError(f"{part} has dtype {x.dtype}: expected torch.float32")
+            for name, other in ((f"{part}_rows", rows), (f"{part}_labels", labels)):
+                if other is not None and len(other) != len(x):
+                    raise ValueError(f"{name} has length {len(other)}: expected {len(x)}")
+        if self.train.shape[1:] != self.test.shape[1:]:
+            raise ValueError(
+                f"test has values of shape {tuple(self.test.shape[1:])}: "
+                f"expected {self.shape}, the shape of those to train on"
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one value."""
+        return tuple(self.train.shape[1:])
+
+    @property
+    def features(self) -> int:
+        """The number of elements of one value."""
+        return math.prod(self.shape)
+
+    @property
+    def image_shape(self) -> tuple[int, int] | None:
+        """Height and width where a value is a picture, that is, has two axes."""
+        return (self.shape[0], self.shape[1]) if len(self.shape) == 2 else None
+
+    def __repr__(self) -> str:
+        return (
+            f"Dataset({self.name!r}, train={tuple(self.train.shape)}, "
+            f"test={tuple(self.test.shape)}, default_likelihood={self.default_likelihood!r})"
+        )
+
+
+COMMON = {"data_dir": None, "split": "random", "test_fraction": 0.2, "seed": 0}
+"""The arguments of `load` that are not one data set's own, with their defaults."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    name: str
+    loader: Callable[..., Dataset]
+    summary: str
+    options: dict[str, inspect.Parameter] = field(init=False)
+
+    def __post_init__(self) -> None:
+        parameters = inspect.signature(self.loader).parameters
+        object.__setattr__(
+            self,
+            "options",
+            {k: p for k, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY},
+        )
+
+
+_REGISTRY: dict[str, _Entry] = {}
+_FILE_PREFIX = "PATH"
+
+
+def register(name: str, summary: str) -> Callable[[Callable[..., Dataset]], Callable[..., Dataset]]:
+    """Register the decorated function as the loader of the data set `name`.
+
+    Arguments:
+        name: The name that `load` knows it by. A name such as `"PATH.npy"` stands for all files
+            with that ending; the loader of one takes the path as its positional argument.
+        summary: One line on what it is.
+
+    Raises:
+        ValueError: If the name is taken.
+    """
+
+    def decorate(loader: Callable[..., Dataset]) -> Callable[..., Dataset]:
+        if name in _REGISTRY:
+            raise ValueError(f"name={name!r}: a data set of this name is registered already")
+        _REGISTRY[name] = _Entry(name, loader, summary)
+        return loader
+
+    return decorate
+
+
+def names() -> dict[str, str]:
+    """Return the names that `load` knows, kinds of files last, each with a line on what it is."""
+    ordered = sorted(_REGISTRY, key=lambda name: (name.startswith(_FILE_PREFIX), name))
+    return {name: _REGISTRY[name].summary for name in ordered}
+
+
+def options(spec: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the options that a data set has of its own, with their defaults.
+
+    Raises:
+        ValueError: If there is no such data set.
+    """
+    own = _find(spec)[0].options
+    return {name: p.default for name, p in own.items() if name not in COMMON}
+
+
+def load(
+    spec: str | os.PathLike[str],
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    split: str = "random",
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    **own_options: Any,
+) -> Dataset:
+    """Load a data set by its name, or a file of the user's.
+
+    Arguments:
+        spec: One of `names()`, or a path that ends in `.npy`.
+        data_dir: A folder that has the files of a data set that comes in files; others ignore it.
+        split: How the test part is chosen, `"random"` or `"blocks"` (see `split_rows`).
+        test_fraction: The part of the rows to test on.
+        seed: Which split, or which draw where the data are drawn.
+        own_options: What this data set takes beside these; `options(spec)` lists them.
+
+    Raises:
+        ValueError: If there is no such data set, it has no such option, or `split` or
+            `test_fraction` is given for data that come with a test part of their own.
+
+    Example:
+        >>> load("digits").shape
+        (8, 8)
+    """
+    entry, positional = _find(spec)
+    own = options(spec)
+    for name in own_options:
+        if name not in own:
+            listed = ", ".join(own) if own else "none"
+            raise ValueError(
+                f"{name}={own_options[name]!r}: {entry.name} has no such option; "
+                f"it has {listed}{did_you_mean(name, own)}"
+            )
+    common = {
+        "data_dir": data_dir,
+        "split": split,
+        "test_fraction": test_fraction,
+        "seed": seed,
+    }
+    for name in ("split", "test_fraction"):
+        if name not in entry.options and common[name] != COMMON[name]:
+            raise ValueError(
+                f"{name}={common[name]!r}: {entry.name} has a test part of its own; "
+                f"leave {name} at {COMMON[name]!r}"
+            )
+    taken = {name: value for name, value in common.items() if name in entry.options}
+    return entry.loader(*positional, **taken, **own_options)
+
+
+def _find(spec: str | os.PathLike[str]) -> tuple[_Entry, tuple[Path, ...]]:
+    """The registry's entry for `spec`, and what its loader takes by position."""
+    text = os.fspath(spec)
+    ending = f"{_FILE_PREFIX}{Path(text).suffix.lower()}"
+    if text in _REGISTRY and not text.startswith(_FILE_PREFIX):
+        return _REGISTRY[text], ()
+    if ending in _REGISTRY:
+        return _REGISTRY[ending], (Path(text).expanduser(),)
+    raise ValueError(
+        f"data={text!r}: expected one of {', '.join(names())}{did_you_mean(text, _REGISTRY)}"
+    )

@@ -1,0 +1,124 @@
+"""What the training loop iterates over: epochs of batches, each a function of (seed, epoch) alone.
+
+So a run resumed at an epoch sees the batches that an uninterrupted one sees, and no random state of
+the data has to be saved. Several processes see different rows in the same number of steps.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from ._checks import at_least
+from .seeding import generator_for
+
+
+def _check_rank(rank: int, world_size: int) -> None:
+    at_least("world_size", world_size)
+    at_least("rank", rank, 0)
+    if rank >= world_size:
+        raise ValueError(
+            f"rank={rank}: expected 0 to {world_size - 1}, with world_size={world_size}"
+        )
+
+
+class Shuffled:
+    """Batches of the rows of one tensor, in an order drawn anew for each epoch.
+
+    Of w processes with batches of b rows, one step takes together the rows that one process alone
+    would take with batches of w·b, each process its part. Fewer than w rows at the end of an epoch
+    are left for another; else every row comes once an epoch, in a smaller last batch if need be.
+
+    Arguments:
+        x: The values, with shape `(n, *shape)`; batches are made on its device.
+        batch_size: The number of rows of a batch, of one process.
+        seed: Which orders.
+        rank: The number of this process.
+        world_size: The number of processes.
+
+    Raises:
+        ValueError: If a number is out of its range, or there are fewer rows than processes.
+
+    Example:
+        >>> batches = Shuffled(torch.arange(5), batch_size=2, seed=0)
+        >>> len(batches), [len(x) for x in batches.epoch(0)]
+        (3, [2, 2, 1])
+    """
+
+    def __init__(
+        self, x: Tensor, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        at_least("batch_size", batch_size)
+        _check_rank(rank, world_size)
+        if x.ndim == 0 or len(x) < world_size:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}: expected at least {world_size} row(s), "
+                f"one for each process"
+            )
+        self.x, self.batch_size, self.seed = x, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+        whole, rest = divmod(len(x), batch_size * world_size)
+        self._steps = whole + (rest >= world_size)
+
+    def __len__(self) -> int:
+        """The number of steps of an epoch, the same for every process."""
+        return self._steps
+
+    def epoch(self, k: int) -> Iterator[Tensor]:
+        """Yield the batches of epoch `k`, each with shape `(batch_size, *shape)` or shorter."""
+        # drawn on the CPU, so that every device sees one order
+        order = torch.randperm(len(self.x), generator=generator_for("shuffle", self.seed, k))
+        order = order.to(self.x.device)
+        for step in order.split(self.batch_size * self.world_size)[: self._steps]:
+            yield self.x[step.tensor_split(self.world_size)[self.rank]]
+
+
+class Fresh:
+    """Batches drawn anew at every step, for data without end.
+
+    The same numbers come only from the same kind of device: random numbers are drawn on it.
+
+    Arguments:
+        draw: `draw(n, generator=..., device=...)` returns `n` values `(n, *shape)` and labels, as
+            `Dataset.draw` does.
+        batch_size: The number of values of a batch, of one process.
+        steps_per_epoch: The number of batches of what is to count as an epoch.
+        seed: Which draws.
+        device: Where to draw them.
+        transform: Applied to each batch, such as the `apply` of a `Scaling`.
+        rank: The number of this process; each draws from a stream of its own.
+        world_size: The number of processes.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        draw: Callable[..., tuple[Tensor, Tensor]],
+        batch_size: int,
+        steps_per_epoch: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+        *,
+        transform: Callable[[Tensor], Tensor] | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        at_least("batch_size", batch_size)
+        at_least("steps_per_epoch", steps_per_epoch)
+        _check_rank(rank, world_size)
+        self.draw, self.transform = draw, transform
+        self.batch_size, self.steps_per_epoch = batch_size, steps_per_epoch
+        self.seed, self.device, self.rank = seed, torch.device(device), rank
+
+    def __len__(self) -> int:
+        """The number of steps of an epoch."""
+        return self.steps_per_epoch
+
+    def epoch(self, k: int) -> Iterator[Tensor]:
+        """Yield the batches of epoch `k`, each with shape `(batch_size, *shape)`."""
+        generator = generator_for("fresh", self.seed, k, self.rank, device=self.device)
+        for _ in range(self.steps_per_epoch):
+            x, _ = self.draw(self.batch_size, generator=generator, device=self.device)
+            yield x if self.transform is None else self.transform(x)

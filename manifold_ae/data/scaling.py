@@ -1,0 +1,174 @@
+"""Affine scalings `y = (x - shift) / scale`, fitted on the training part alone.
+
+They are kept in double precision and rounded when applied. Fitting on the test part too would leak
+it into what the model is compared by.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ._checks import one_of
+
+_CHUNK = 4096
+
+ValueRange = tuple[float, float] | None
+_Fit = Callable[[Tensor, ValueRange], tuple[Tensor, Tensor]]
+
+
+def _number(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def _none(x: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
+    return _number(0.0), _number(1.0)
+
+
+def _range(x: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
+    low, high = value_range or (x.min().item(), x.max().item())
+    return _number(low), _number(high - low)
+
+
+def _max(x: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
+    return _number(0.0), _number(x.abs().max().item())
+
+
+def _standard(x: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
+    # two passes in double precision, a chunk of rows at a time: the usual formula in float32
+    # loses a small spread on a large mean
+    total = squares = torch.zeros(x.shape[1:], dtype=torch.float64)
+    for chunk in x.split(_CHUNK):
+        total = total + chunk.cpu().double().sum(0)
+    mean = total / len(x)
+    for chunk in x.split(_CHUNK):
+        squares = squares + (chunk.cpu().double() - mean).square().sum(0)
+    # told from the values: a mean that is off by rounding leaves a constant feature some spread
+    constant = (x.amax(0) == x.amin(0)).cpu()
+    return mean, torch.where(constant, 0.0, (squares / len(x)).sqrt())
+
+
+KINDS: dict[str, _Fit] = {"none": _none, "range": _range, "standard": _standard, "max": _max}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Scaling:
+    """An invertible scaling of raw values.
+
+    Arguments:
+        kind: `"none"`; `"range"`, to [0, 1]; `"standard"`, each feature to mean 0 and standard
+            deviation 1; `"max"`, to a greatest magnitude of 1.
+        shift: Subtracted first, with shape `()` or the shape of one value, float64.
+        scale: Divided by then, with shape `()` or the shape of one value, float64.
+
+    Example:
+        >>> x = torch.tensor([[0.0, 5.0], [2.0, 5.0]])
+        >>> scaling = Scaling.fit("standard", x)
+        >>> scaling.apply(x)
+        tensor([[-1.,  0.],
+                [ 1.,  0.]])
+    """
+
+    kind: str
+    shift: Tensor
+    scale: Tensor
+
+    @classmethod
+    def fit(cls, kind: str, train: Tensor, value_range: ValueRange = None) -> "Scaling":
+        """Return the scaling of a kind that suits the training part.
+
+        What has no spread (a constant feature, data that are all zero) keeps its unit: scale 1.
+
+        Arguments:
+            kind: `"none"`, `"range"`, `"standard"` or `"max"`.
+            train: The training part, with shape `(n, *shape)`.
+            value_range: The least and greatest value possible. `"range"` maps these to 0 and 1, and
+                takes the least and the greatest of `train` if they are not known.
+
+        Raises:
+            ValueError: If the kind is unknown, `train` is empty or not finite, the range is
+                reversed, or a spread is too small or too large for float32.
+        """
+        one_of("kind", kind, KINDS)
+        if train.numel() == 0 or not train.isfinite().all():
+            raise ValueError(
+                f"train has shape {tuple(train.shape)} and must have values, all of them finite"
+            )
+        if value_range is not None and not value_range[0] < value_range[1]:
+            raise ValueError(f"value_range={value_range}: expected the least value, the greatest")
+        shift, scale = KINDS[kind](train, value_range)
+        scale = torch.where(scale == 0, 1.0, scale)
+        limits = torch.finfo(torch.float32)
+        if not ((scale >= limits.tiny) & (scale <= limits.max)).all():
+            raise ValueError(
+                f"train has a spread between {scale.min().item():g} and {scale.max().item():g}: "
+                f"expected {limits.tiny:g} to {limits.max:g}; change the unit of the data"
+            )
+        return cls(kind, shift, scale)
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Return `(x - shift) / scale`, with shape `(*, *shape)`, dtype and device those of `x`.
+
+        Raises:
+            ValueError: If the scaling was fitted to values of another shape.
+        """
+        if self.kind == "none":
+            return x
+        return (x - self._like(self.shift, x)) / self._like(self.scale, x)
+
+    def invert(self, y: Tensor) -> Tensor:
+        """Return `y · scale + shift`, with shape `(*, *shape)`, dtype and device those of `y`.
+
+        Raises:
+            ValueError: If the scaling was fitted to values of another shape.
+        """
+        if self.kind == "none":
+            return y
+        return y * self._like(self.scale, y) + self._like(self.shift, y)
+
+    def state_dict(self) -> dict[str, Tensor | str]:
+        """Return what `torch.save` keeps, and `torch.load` reads with `weights_only=True`."""
+        return {"kind": self.kind, "shift": self.shift, "scale": self.scale}
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Tensor | str]) -> "Scaling":
+        """Return the scaling that `state_dict` was taken from.
+
+        Raises:
+            ValueError: If an entry is missing, or is not what `state_dict` puts there.
+        """
+        kind, shift, scale = state.get("kind"), state.get("shift"), state.get("scale")
+        if not (isinstance(kind, str) and isinstance(shift, Tensor) and isinstance(scale, Tensor)):
+            raise ValueError(
+                f"state has the entries {sorted(state)}: expected kind, a string, "
+                f"and shift and scale, tensors"
+            )
+        return cls(one_of("kind", kind, KINDS), shift.cpu().double(), scale.cpu().double())
+
+    @staticmethod
+    def _like(value: Tensor, x: Tensor) -> Tensor:
+        if x.ndim < value.ndim or x.shape[x.ndim - value.ndim :] != value.shape:
+            fitted = ", ".join(str(length) for length in value.shape)
+            raise ValueError(
+                f"got values of shape {tuple(x.shape)}: expected (*, {fitted}), "
+                f"as the scaling was fitted to"
+            )
+        # first the dtype: some devices have no float64
+        return value.to(x.dtype).to(x.device)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Scaling)
+            and self.kind == other.kind
+            and torch.equal(self.shift, other.shift)
+            and torch.equal(self.scale, other.scale)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.kind, tuple(self.shift.shape)))
+
+    def __repr__(self) -> str:
+        if self.shift.ndim:
+            return f"Scaling({self.kind!r}, shape={tuple(self.shift.shape)})"
+        return f"Scaling({self.kind!r}, shift={self.shift:g}, scale={self.scale:g})"

@@ -1,0 +1,15 @@
+"""Laws on the latent manifolds, by the conventions of ``torch.distributions``."""
+
+from manifold_ae.distributions import divergence  # noqa: F401  (it registers the divergences)
+from manifold_ae.distributions.base import ManifoldDistribution
+from manifold_ae.distributions.brownian import HeatKernel, RandomWalk
+from manifold_ae.distributions.priors import RiemannianUniform, StandardNormal, default_prior
+
+__all__ = [
+    "HeatKernel",
+    "ManifoldDistribution",
+    "RandomWalk",
+    "RiemannianUniform",
+    "StandardNormal",
+    "default_prior",
+]

@@ -1,0 +1,150 @@
+"""Brownian motion on a manifold, stopped at a time: exactly, and by the projected random walk."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from manifold_ae import heat
+from manifold_ae.distributions.base import (
+    ManifoldDistribution,
+    check_points,
+    check_times,
+    normal_like,
+)
+from manifold_ae.manifolds import Manifold
+
+__all__ = ["HeatKernel", "RandomWalk"]
+
+
+class _Brownian(ManifoldDistribution):
+    """Brownian motion from ``loc``, after ``time``: the parameters and their shapes."""
+
+    def __init__(
+        self,
+        manifold: Manifold,
+        loc: Tensor,
+        time: Tensor | float,
+        *,
+        validate_args: bool | None = None,
+    ) -> None:
+        time = torch.as_tensor(time, dtype=loc.dtype, device=loc.device)
+        checked = Distribution._validate_args if validate_args is None else validate_args
+        if checked and not torch.compiler.is_compiling():
+            check_points("loc", loc, manifold)
+            check_times("time", time, manifold)
+        loc_batch = loc.shape[: loc.dim() - len(manifold.ambient_shape)]
+        time_batch = time.shape[: time.dim() - len(manifold.time_shape)]
+        batch_shape = torch.broadcast_shapes(loc_batch, time_batch)
+        self.loc = loc.expand(batch_shape + manifold.ambient_shape)
+        self.time = time.expand(batch_shape + manifold.time_shape)
+        super().__init__(manifold, batch_shape, validate_args=validate_args)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.manifold!r}, batch_shape={tuple(self.batch_shape)})"
+
+    def _expanded(self, batch_shape: Any) -> tuple[Tensor, Tensor]:
+        batch_shape = torch.Size(batch_shape)
+        return (
+            self.loc.expand(batch_shape + self.manifold.ambient_shape),
+            self.time.expand(batch_shape + self.manifold.time_shape),
+        )
+
+
+class HeatKernel(_Brownian):
+    """The transition kernel of Brownian motion with generator ½Δ: law of the point after ``time``.
+
+    Arguments:
+        manifold: where it moves.
+        loc: start z, of shape ``(*, *ambient_shape)``.
+        time: variance t > 0, one a sample, of shape ``(*, *time_shape)``.
+        validate_args: check values (see ``ManifoldDistribution``).
+
+    Sampling is exact and in one step, reparametrised: continuous and differentiable in ``loc`` and
+    ``time``. On Euclidean space this is the normal law with a variance per dimension.
+
+    Example:
+        >>> M = Sphere(2)
+        >>> q = HeatKernel(M, M.base_point(), torch.tensor(0.1))
+        >>> q.log_prob(M.base_point())
+        tensor(0.4817)
+
+    References:
+        L. A. Pérez Rey, V. Menkovski, J. W. Portegies, *Diffusion Variational Autoencoders*,
+        2019, §3.2, https://arxiv.org/abs/1901.08991
+    """
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "HeatKernel":
+        loc, time = self._expanded(batch_shape)
+        return HeatKernel(self.manifold, loc, time, validate_args=False)
+
+    def rsample(
+        self, sample_shape: Any = torch.Size(), *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        noise = normal_like(self.loc, self._extended_shape(torch.Size(sample_shape)), generator)
+        return heat.brownian_step(self.manifold, self.loc, self.time, noise)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log q(t; z, value) of shape ``(*)``, in nats, with respect to volume."""
+        self._check_value(value)
+        return heat.log_kernel(self.manifold, self.loc, value, self.time)
+
+    def entropy(self) -> Tensor:
+        """Differential entropy with respect to volume, in nats, of the batch shape."""
+        if not self.manifold.compact:
+            return 0.5 * (torch.log(2 * torch.pi * self.time) + 1).sum(-1)
+        divergence = heat.kl_uniform(self.manifold, self.loc, self.time)
+        return torch.log(torch.as_tensor(self.manifold.volume, dtype=self.loc.dtype)) - divergence
+
+
+class RandomWalk(_Brownian):
+    r"""The projected random walk of ``steps`` Gaussian steps, which tends to ``HeatKernel``.
+
+        z_{k+1} = P(z_k + √(t/N) ε_k),  z_0 = loc,  ε_k ∼ N(0, I) in the ambient space.
+
+    The ΔVAE paper's approximate reparametrisation (§3.6). It needs nothing of the manifold but its
+    projection P. It has no density of its own; ``limit`` is the heat kernel that it approximates.
+    Its bias grows with t and dimension: with ten steps, E cos r is 0.986 of the exact value on S¹
+    at t = 0.5, and 1.36 of it on S⁹.
+    """
+
+    def __init__(
+        self,
+        manifold: Manifold,
+        loc: Tensor,
+        time: Tensor | float,
+        steps: int = 10,
+        *,
+        validate_args: bool | None = None,
+    ) -> None:
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"steps must be an integer of at least 1, got {steps!r}")
+        self.steps = steps
+        super().__init__(manifold, loc, time, validate_args=validate_args)
+
+    @property
+    def limit(self) -> HeatKernel:
+        return HeatKernel(self.manifold, self.loc, self.time, validate_args=False)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "RandomWalk":
+        loc, time = self._expanded(batch_shape)
+        return RandomWalk(self.manifold, loc, time, self.steps, validate_args=False)
+
+    def rsample(
+        self, sample_shape: Any = torch.Size(), *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        shape = self._extended_shape(torch.Size(sample_shape))
+        noise = normal_like(self.loc, (self.steps, *shape), generator)
+        scale = (self.time / self.steps).sqrt()
+        if not self.manifold.time_shape:
+            scale = scale.reshape(scale.shape + (1,) * len(self.manifold.ambient_shape))
+        z = self.loc
+        for step in (scale * noise).unbind(0):
+            z = self.manifold.projx(z + step)
+        return z
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        raise NotImplementedError(
+            "RandomWalk has no density; .limit is the HeatKernel that it approximates, and has one"
+        )

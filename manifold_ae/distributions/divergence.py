@@ -1,0 +1,45 @@
+"""Exact divergences between the laws, registered with ``torch.distributions.kl_divergence``."""
+
+import torch
+from torch import Tensor
+from torch.distributions import register_kl
+
+from manifold_ae import heat
+from manifold_ae.distributions.base import ManifoldDistribution
+from manifold_ae.distributions.brownian import HeatKernel
+from manifold_ae.distributions.priors import RiemannianUniform, StandardNormal
+
+__all__: list[str] = []
+
+
+def _check_same_manifold(q: ManifoldDistribution, p: ManifoldDistribution) -> None:
+    if q.manifold != p.manifold:
+        raise ValueError(f"q lives on {q.manifold!r} and p on {p.manifold!r}")
+
+
+@register_kl(HeatKernel, RiemannianUniform)
+def _(q: HeatKernel, p: RiemannianUniform) -> Tensor:
+    _check_same_manifold(q, p)
+    return heat.kl_uniform(q.manifold, q.loc, q.time)
+
+
+@register_kl(HeatKernel, StandardNormal)
+def _(q: HeatKernel, p: StandardNormal) -> Tensor:
+    _check_same_manifold(q, p)
+    return 0.5 * (q.time + q.loc.square() - 1 - torch.log(q.time)).sum(-1)
+
+
+@register_kl(RiemannianUniform, RiemannianUniform)
+def _(q: RiemannianUniform, p: RiemannianUniform) -> Tensor:
+    _check_same_manifold(q, p)
+    return torch.zeros(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
+
+
+@register_kl(ManifoldDistribution, ManifoldDistribution)
+def _(q: ManifoldDistribution, p: ManifoldDistribution) -> Tensor:
+    _check_same_manifold(q, p)
+    raise NotImplementedError(
+        f"no exact KL of {type(q).__name__} to {type(p).__name__} on {q.manifold!r}; "
+        "heat.kl_asymptotic(M, loc, time) is the short-time formula for the heat kernel, and "
+        "heat.kl_monte_carlo(q, p, n) estimates it with a standard error"
+    )

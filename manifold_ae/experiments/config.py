@@ -1,0 +1,107 @@
+"""Frozen dataclasses to TOML and back, refusing what they do not know.
+
+No torch here: the command line reads a configuration, and its help, without importing it.
+"""
+
+import dataclasses
+import difflib
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+__all__ = ["Configuration"]
+
+
+class Configuration:
+    """Base of the frozen dataclasses that say what is to be run."""
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """An instance with the given values in place of the defaults.
+
+        Raises:
+            ValueError: for a name that is no field (the nearest is offered), or a value of the
+                wrong type.
+        """
+        hints = typing.get_type_hints(cls)
+        fields = {field.name: hints[field.name] for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        checked = {}
+        for name, value in values.items():
+            if name not in fields:
+                near = difflib.get_close_matches(name, fields, n=1)
+                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                raise ValueError(f"unknown key {name!r}{hint}; there are {', '.join(fields)}")
+            checked[name] = _coerce(name, value, fields[name])
+        return cls(**checked)
+
+    @classmethod
+    def read(cls, path: Path) -> dict[str, Any]:
+        """The mapping in a TOML file, checked against the fields."""
+        try:
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ValueError(f"cannot read configuration {path}: {error}") from error
+        cls.from_mapping(values)
+        return values
+
+    @classmethod
+    def parse_setting(cls, setting: str) -> tuple[str, Any]:
+        """``KEY=VALUE`` as a pair, the value read as TOML, or as a string where it is none."""
+        key, separator, text = setting.partition("=")
+        if not separator or not key.strip():
+            raise ValueError(f"expected KEY=VALUE, got {setting!r}")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        return key.strip(), value
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Field values; tuples as lists, and no entry for what is None."""
+        pairs = ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self))  # type: ignore[arg-type]
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in pairs if v is not None}
+
+    def to_toml(self) -> str:
+        """The configuration as a TOML document that ``read`` reads back."""
+        return "".join(f"{key} = {_literal(value)}\n" for key, value in self.to_mapping().items())
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some values changed, checked like ``from_mapping``."""
+        return type(self).from_mapping({**self.to_mapping(), **changes})
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return repr(value) if math.isfinite(value) else ("nan" if value != value else f"{value}")
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        escaped = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped)
+        return f'"{escaped}"'
+    return "[" + ", ".join(map(_literal, value)) + "]"
+
+
+def _coerce(name: str, value: Any, hint: Any) -> Any:
+    """The value as the field's type, integers passing for floats; a ValueError otherwise."""
+    accepted = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    for kind in accepted:
+        if kind is type(None) and value is None:
+            return None
+        if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        if kind is int and isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if kind in (str, bool) and isinstance(value, kind):
+            return value
+        if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
+            inner = typing.get_args(kind)[0]
+            return tuple(_coerce(name, item, inner) for item in value)
+    expected = " or ".join(getattr(kind, "__name__", str(kind)) for kind in accepted)
+    raise ValueError(f"{name} = {value!r}: expected {expected}")

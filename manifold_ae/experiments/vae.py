@@ -1,0 +1,91 @@
+"""What it takes to train a ΔVAE."""
+
+from dataclasses import dataclass
+
+from manifold_ae.experiments.config import Configuration
+
+__all__ = ["VAE"]
+
+
+@dataclass(frozen=True)
+class VAE(Configuration):
+    """Configuration of a ΔVAE run; every field is a key of ``config.toml`` and of ``--set``."""
+
+    # What is learned, from what.
+    manifold: str = "sphere:2"
+    data: str = "digits"
+    data_dir: str | None = None
+    split: str = "random"
+    test_fraction: float = 0.2
+    #: Which split; not the run's seed, so that runs with other seeds are tested on the same rows.
+    split_seed: int = 0
+    #: "auto" takes the data's own.
+    likelihood: str = "auto"
+    #: "auto" takes the data's own, or else the likelihood's.
+    scaling: str = "auto"
+
+    # The periodic pictures (data = "torus").
+    picture: str = "simple"
+    order: int = 3
+    discount: float = 0.3
+    translations: str = "fresh"
+    noise: float = 0.0
+    picture_seed: int = 0
+
+    # The model.
+    posterior: str = "heat-kernel"
+    walk_steps: int = 10
+    #: "soft" or "paper": see models.heads.TimeHead.
+    time_bound: str = "soft"
+    initial_time: float = 0.02
+    encoder_hidden: tuple[int, ...] = (512, 512, 512)
+    decoder_hidden: tuple[int, ...] = (512, 512)
+
+    # Training.
+    epochs: int = 100
+    batch_size: int = 128
+    #: Steps that count as an epoch where data are drawn afresh.
+    steps_per_epoch: int = 100
+    lr: float = 1e-3
+    lr_schedule: str = "constant"
+    #: The part of training over which the weight of the KL term rises from 0 to 1.
+    kl_warmup: float = 0.2
+    seed: int = 0
+    #: Short trials of which the best, by training ELBO, goes on; 1 for none.
+    restarts: int = 1
+    restart_epochs: int = 5
+
+    # Where it runs.
+    device: str = "auto"
+    precision: str = "32-true"
+    devices: int = 1
+
+    # Evaluation.
+    num_samples: int = 100
+
+    def __post_init__(self) -> None:
+        choices = {
+            "split": ("random", "blocks"),
+            "picture": ("simple", "fourier"),
+            "translations": ("fresh", "fixed"),
+            "posterior": ("heat-kernel", "random-walk"),
+            "time_bound": ("soft", "paper"),
+            "lr_schedule": ("constant", "one-cycle"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} = {getattr(self, name)!r}: expected {', '.join(allowed)}")
+        positive = (
+            "walk_steps", "initial_time", "epochs", "batch_size", "steps_per_epoch", "lr",
+            "restarts", "restart_epochs", "devices", "num_samples", "order",
+        )  # fmt: skip
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} = {getattr(self, name)!r}: expected a positive number")
+        if not 0 < self.test_fraction < 1:
+            raise ValueError(f"test_fraction = {self.test_fraction!r}: expected between 0 and 1")
+        if not 0 <= self.kl_warmup <= 1:
+            raise ValueError(f"kl_warmup = {self.kl_warmup!r}: expected a part of training, 0 to 1")
+        for name in ("noise", "seed", "split_seed", "picture_seed"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} = {getattr(self, name)!r}: expected at least 0")

@@ -1,0 +1,134 @@
+r"""Heat kernel of the unit sphere Sᵈ, in every dimension by the same two formulas.
+
+Notation: r ∈ [0, π] is the geodesic distance, t the variance parameter of Brownian motion
+(generator ½Δ), ν = (d − 1)/2, V the volume, and q(t, r) the density with respect to volume.
+
+**Spectral series.** The zonal expansion, eigenvalues l(l + 2ν) with multiplicity N_l:
+
+    V q(t, r) = Σ_l N_l e^{-l(l + 2ν) t/2} C_l^ν(cos r) / C_l^ν(1).                          (1)
+
+It converges fast for large t. For small t it cancels: at the antipode q is of order e^{-π²/2t}.
+
+**Inverse Laplace transform.** Write e^{-(l + ν)² t/2} as the characteristic function of a normal
+variable x of variance t, and sum (1) over l by the generating function of Gegenbauer's
+polynomials. What remains is an integral over x of
+
+    (2πt)^{-1/2} e^{-x²/2t} · sin x · (2 cos x − 2 cos r)^{-(ν + 1)}
+
+on a line above the real axis; its branch points are x = ±r + 2πk. The integrand is odd, so the
+line may be folded into a loop around the positive ones. Both sin(x)/x and cos x are entire
+functions of w = x², and with w = r² − 2tz the integral becomes a Bromwich integral,
+
+    q(t, r) = V^{-1} e^{ν²t/2 − r²/2t} (2πt)^{-1/2} 4πt · (1/2πi) ∫ e^z F(z) dz,              (2)
+    F(z) = sin x / x · (2 cos x − 2 cos r)^{-(ν + 1)},    x = √(r² − 2tz),
+
+whose singularities all lie on z ≤ 0, at z = 0 and, for the other geodesics, further left. So one
+quadrature on Weideman's optimised Talbot contour, of a dozen points in the upper half-plane, is
+accurate to 1e-9 *relative to q* for every r in [0, π], the antipode and coincidence included,
+however small t is: the factor e^{-r²/2t} stands outside. In the leading order, F ~ (2tz)^{-(ν+1)}
+gives the Gaussian. As t grows e^{ν²t/2} cancels against the integral, and (1) takes over.
+
+References:
+    J. A. C. Weideman, *Optimizing Talbot's contours for the inversion of the Laplace transform*,
+    SIAM J. Numer. Anal. 44 (2006), 2342–2362, for the contour.
+"""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["MAX_DIM", "by_contour", "by_spectrum", "log_relative_density", "relative_excess"]
+
+#: Largest dimension for which the error bounds below have been verified.
+MAX_DIM = 10
+#: Time at which the series takes over: its cancellation at the antipode loses five digits of
+#: sixteen there, and e^{ν²t/2} as much at most.
+CROSSOVER = 0.5
+#: Degrees of the spectral series at t ≥ CROSSOVER: what is left out is below 1e-17.
+DEGREES = 20
+
+
+@lru_cache
+def _talbot(points: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Nodes z and weights e^z dz of the modified Talbot contour, upper half, conjugated.
+
+    They are conjugated so that √(r² − 2tz) falls in the upper half-plane.
+    """
+    n = 2 * points
+    theta = (2 * np.arange(points) + 1) * np.pi / n
+    angle = 0.6407 * theta
+    z = n * (-0.4814 + 0.6122 * theta / np.tan(angle) + 0.2645j * theta)
+    dz = n * (0.6122 / np.tan(angle) - 0.6122 * 0.6407 * theta / np.sin(angle) ** 2 + 0.2645j)
+    weights = -(2 / n) * np.exp(z) * dz
+    return torch.tensor(z.conj(), device=device), torch.tensor(weights.conj(), device=device)
+
+
+def by_contour(dim: int, r: Tensor, t: Tensor) -> Tensor:
+    """log(V q(t, r)) by the inverse Laplace transform (2); float64, meant for t ≤ CROSSOVER."""
+    nu = (dim - 1) / 2
+    r, t = torch.broadcast_tensors(r, t)
+    # More points for higher dimensions, where F is steeper; too many lose digits to e^z.
+    z, weights = _talbot(13 + dim // 2, r.device)
+    r_, t_ = r.unsqueeze(-1), t.unsqueeze(-1)
+    x = torch.sqrt(r_ * r_ - 2 * t_ * z)
+    # 2 cos x − 2 cos r = e^{-ix} (1 − e^{i(x+r)}) (1 − e^{i(x−r)}) with Im x > 0: each factor
+    # has a positive real part, so the principal logarithms are continuous along the contour.
+    # x − r is formed without cancellation.
+    difference = -2 * t_ * z / (x + r_)
+    log_base = (
+        -1j * x
+        + torch.log(-torch.expm1(1j * (x + r_)))
+        + torch.log(-torch.expm1(1j * difference))
+        - torch.log(2 * t_)
+    )
+    integral = (weights * (torch.sin(x) / x) * torch.exp(-(nu + 1) * log_base)).sum(-1).imag
+    return (
+        torch.log(integral)
+        - r * r / (2 * t)
+        + nu * nu * t / 2
+        - (nu + 0.5) * torch.log(2 * t)
+        + 0.5 * math.log(4 * math.pi)
+    )
+
+
+def relative_excess(dim: int, r: Tensor, t: Tensor) -> Tensor:
+    """V q(t, r) − 1 by the spectral series (1), without cancellation as t → ∞; t ≥ CROSSOVER."""
+    nu = (dim - 1) / 2
+    cosine = torch.cos(r)
+    before, harmonic = torch.ones_like(cosine), cosine
+    total = torch.zeros_like(cosine * t)
+    for degree in range(1, DEGREES + 1):
+        multiplicity = math.comb(dim + degree, dim) - (
+            math.comb(dim + degree - 2, dim) if degree > 1 else 0
+        )
+        rate = degree * (degree + 2 * nu) / 2
+        total = total + multiplicity * torch.exp(-rate * t) * harmonic
+        before, harmonic = (
+            harmonic,
+            (2 * (degree + nu) * cosine * harmonic - degree * before) / (degree + 2 * nu),
+        )
+    return total
+
+
+def by_spectrum(dim: int, r: Tensor, t: Tensor) -> Tensor:
+    """log(V q(t, r)) by the spectral series (1); float64, meant for t ≥ CROSSOVER."""
+    return torch.log1p(relative_excess(dim, r, t))
+
+
+def log_relative_density(dim: int, r: Tensor, t: Tensor) -> Tensor:
+    """log(V q(t, r)) for 2 ≤ dim ≤ MAX_DIM: zero for the uniform law.
+
+    Args:
+        r: geodesic distance in [0, π], of shape ``(*)``.
+        t: time, positive, of a shape that broadcasts with r.
+
+    Accurate to 1e-8 absolutely, or relatively where the log-density is large, for every t > 0.
+    """
+    return torch.where(
+        t < CROSSOVER,
+        by_contour(dim, r, t.clamp_max(CROSSOVER)),
+        by_spectrum(dim, r, t.clamp_min(CROSSOVER)),
+    )

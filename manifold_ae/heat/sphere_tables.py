@@ -1,0 +1,177 @@
+r"""What the heat kernel of a sphere gives as a function of time alone, or of time and one radius.
+
+Both tables are built on first use, in a fraction of a second, from the kernel in ``heat.sphere``
+(``heat.circle`` for d = 1) by Gauss–Legendre quadrature, and kept for the process.
+
+**Divergence.** K(t) = KL(q(t, ·) ‖ uniform) falls from −d/2 log t + const to ~ ½(d + 1) e^{-td}.
+What is tabulated is log(e^K − 1) over log t, a straight line for small t and log K for large: so K,
+its softplus, is positive and accurate relative to itself, derivative included, for every t.
+
+**Radius.** Draw a tangent vector v ∼ N(0, I): ρ = \|v\| has the χ law of d degrees of freedom.
+G_t = F_t⁻¹ ∘ F_χ, with F_t the distribution function of the geodesic distance at time t, turns ρ
+into that distance. What is tabulated is log(G_t(ρ) / (√t ρ)) over (ρ, log t): zero in the limit of
+short times, −½ log t + const in that of long ones, smooth in between.
+"""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.polynomial.legendre import leggauss
+from scipy import special
+
+from manifold_ae.heat import circle, sphere
+from manifold_ae.heat.tables import Table1, Table2
+
+__all__ = ["divergence_table", "radius_table"]
+
+#: Beyond twelve standard deviations plus √d, nothing: the χ law's tail is below 1e-30.
+REACH = 12.0
+
+
+def _log_relative_density(dim: int, r: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """log(V q) with the radius along the first axis and one time a column."""
+    kernel = (
+        circle.log_relative_density
+        if dim == 1
+        else lambda r, t: sphere.log_relative_density(dim, r, t)
+    )
+    return kernel(torch.from_numpy(r), torch.from_numpy(t)).numpy()
+
+
+def _relative_excess(dim: int, r: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """V q − 1 for times at which the spectral series holds."""
+    r_, t_ = torch.from_numpy(r), torch.from_numpy(t)
+    excess = (
+        circle.relative_excess(r_, t_) if dim == 1 else sphere.relative_excess(dim, r_, t_)
+    )
+    return excess.numpy()
+
+
+def _log_area_fraction(dim: int) -> float:
+    """log of Vol(S^{d−1}) / Vol(S^d): density of r under the uniform law, over sin^{d−1} r."""
+    return math.lgamma((dim + 1) / 2) - math.lgamma(dim / 2) - 0.5 * math.log(math.pi)
+
+
+def _x_log_x_excess(e: np.ndarray) -> np.ndarray:
+    """(1 + e) log(1 + e) − e ≥ 0, without cancellation for small e."""
+    series = e * e * (1 / 2 - e * (1 / 6 - e * (1 / 12 - e * (1 / 20 - e / 30))))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        exact = (1 + e) * np.log1p(e) - e
+    return np.where(np.abs(e) < 1e-3, series, exact)
+
+
+def divergence(dim: int, t: np.ndarray) -> np.ndarray:
+    """KL of the heat kernel of Sᵈ to the uniform law, by quadrature, for times of shape (n,)."""
+    nodes, weights = leggauss(160)
+    late = t >= 2.0
+    reach = np.where(late, np.pi, np.minimum(np.pi, (REACH + math.sqrt(dim)) * np.sqrt(t)))
+    r = reach * (nodes[:, None] + 1) / 2
+    w = weights[:, None] / 2 * reach * np.sin(r) ** (dim - 1) * math.exp(_log_area_fraction(dim))
+    log_density = _log_relative_density(dim, r, t)
+    early_value = (w * np.exp(log_density) * log_density).sum(0)
+    excess = _relative_excess(dim, r, np.maximum(t, 2.0))
+    late_value = (w * _x_log_x_excess(excess)).sum(0)
+    return np.where(late, late_value, early_value)
+
+
+@lru_cache
+def divergence_table(dim: int) -> Table1:
+    """log(e^K − 1) over log t; see the module's docstring."""
+
+    def inverse_softplus(u: np.ndarray) -> np.ndarray:
+        k = divergence(dim, np.exp(u))
+        return k + np.log(-np.expm1(-k))
+
+    # Past t = 100, K is below e^{-100 d}.
+    low, high = math.log(1e-6), math.log(1e2)
+    return Table1(inverse_softplus, low, high, 120, slope_below=-dim / 2)
+
+
+@lru_cache
+def radius_table(dim: int) -> Table2:
+    """log(G_t(ρ) / (√t ρ)) over (ρ, log t), for dim ≥ 2; see the module's docstring."""
+    reach = REACH + math.sqrt(dim)
+
+    def log_ratio(rho: np.ndarray, u: np.ndarray) -> np.ndarray:
+        t = np.exp(u)
+        log_peak = _log_relative_density(dim, np.zeros(()), t) - math.log(_volume(dim))
+        at_zero = -0.5 * math.log(2 * math.pi) - log_peak / dim
+        radius = _matched_radius(dim, rho[1:, None], t)
+        return np.vstack([at_zero, np.log(radius / rho[1:, None])]) - 0.5 * u
+
+    # Long before t = 100 the law is uniform to rounding, and the ratio is −½ log t + const.
+    times = (math.log(1e-7), math.log(1e2))
+    return Table2(log_ratio, (0.0, reach), 60, times, 42, slope_above=-0.5)
+
+
+def _volume(dim: int) -> float:
+    return 2 * math.pi ** ((dim + 1) / 2) / math.gamma((dim + 1) / 2)
+
+
+def _matched_radius(dim: int, rho: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """G_t(ρ), for ρ > 0 of shape (m, 1) and t of shape (n,): where F_t and F_χ agree.
+
+    The smaller tail is matched, whichever it is, so that G is accurate far out. The radial density
+    is held on equal panels, as polynomials, and integrated exactly from there; next to r = 0 and
+    r = π, where it vanishes like a power, that power is held apart.
+    """
+    panels, order = 40, 12
+    end = np.minimum(math.pi, (REACH + math.sqrt(dim) + 2) * np.sqrt(t))
+    width = end / panels
+    nodes, weights = leggauss(order)
+    offset = (nodes + 1) / 2
+    r = width * (np.arange(panels)[:, None] + offset)[..., None]  # (panels, order, n)
+    density = (
+        width
+        * math.exp(_log_area_fraction(dim))
+        * np.sin(r) ** (dim - 1)
+        * np.exp(_log_relative_density(dim, r, t))
+    )
+    masses = np.einsum("i,pin->pn", weights / 2, density)
+    density, masses = density / masses.sum(0), masses / masses.sum(0)
+    zero = np.zeros_like(t)[None]
+    below = np.concatenate([zero, masses.cumsum(0)])
+    above = np.concatenate([masses[::-1].cumsum(0)[::-1], zero])
+
+    # Monomials of the density in s ∈ [−1, 1], and of its primitive that vanishes at s = −1.
+    monomials = np.einsum("ki,pin->kpn", np.linalg.inv(np.vander(nodes, increasing=True)), density)
+    k = np.arange(order)[:, None, None]
+    primitive = np.concatenate([zero[None].repeat(panels, 1), monomials / (2 * (k + 1))])
+    primitive[0] = -np.einsum("kpn,k->pn", primitive, (-1.0) ** np.arange(order + 1))
+
+    # On the outermost panels: density / σ^{d−1} as a polynomial in the distance σ from the end.
+    powers = np.linalg.pinv(np.vander(offset, 8, increasing=True))
+    scaled = offset[:, None] ** (dim - 1)
+    j = np.arange(8)[:, None]
+    head = (powers @ (density[0] / scaled)) / (dim + j)
+    tail = (powers @ (density[-1, ::-1] / scaled)) / (dim + j)
+
+    square = rho * rho / 2
+    lower, upper = special.gammainc(dim / 2, square), special.gammaincc(dim / 2, square)
+    left = lower < 0.5
+    target = np.where(left, lower, upper) + zero
+    count = np.where(left[None], below[1:-1, None] <= lower, above[1:-1, None] > upper).sum(0)
+    column = np.arange(t.size)
+    local = primitive[:, count, column]  # (order + 1, m, n)
+    start, stop = below[count, column], above[count, column]
+    first = left & (count == 0)
+    last = ~left & (count == panels - 1) & (end == math.pi)
+
+    def horner(coefficients: np.ndarray, x: np.ndarray) -> np.ndarray:
+        result = np.zeros_like(x)
+        for coefficient in coefficients[::-1]:
+            result = result * x + coefficient
+        return result
+
+    low, high = np.zeros_like(target), np.ones_like(target)
+    for _ in range(46):
+        middle = (low + high) / 2
+        part = horner(local, 2 * middle - 1)
+        tail_mass = np.where(left, start + part, stop - part)
+        tail_mass = np.where(first, middle**dim * horner(head, middle), tail_mass)
+        tail_mass = np.where(last, (1 - middle) ** dim * horner(tail, 1 - middle), tail_mass)
+        below_target = (tail_mass < target) == left
+        low, high = np.where(below_target, middle, low), np.where(below_target, high, middle)
+    return (count + (low + high) / 2) * width

@@ -1,0 +1,51 @@
+"""Latent manifolds: geometry only. Kernels live in ``heat``, laws in ``distributions``."""
+
+import difflib
+from collections.abc import Callable
+
+from manifold_ae.manifolds.base import Manifold
+from manifold_ae.manifolds.euclidean import Euclidean
+from manifold_ae.manifolds.sphere import Sphere
+from manifold_ae.manifolds.torus import FlatTorus
+
+__all__ = ["Euclidean", "FlatTorus", "Manifold", "Sphere", "names", "parse"]
+
+#: Name in a specification → (constructor, whether a dimension follows, what it is).
+_SPECIFICATIONS: dict[str, tuple[Callable[..., Manifold], bool, str]] = {
+    "circle": (lambda: FlatTorus(1), False, "S¹: one angle"),
+    "euclidean": (Euclidean, True, "ℝᵈ, the latent space of a standard VAE"),
+    "sphere": (Sphere, True, "Sᵈ: directions; sphere:1 is the circle"),
+    "torus": (FlatTorus, True, "Tᵈ: d angles, a product of circles; torus:1 is the circle"),
+}
+
+
+def names() -> dict[str, str]:
+    """Specifications that ``parse`` reads, with a line on each."""
+    return {
+        name + (":d" if sized else ""): line for name, (_, sized, line) in _SPECIFICATIONS.items()
+    }
+
+
+def parse(spec: str) -> Manifold:
+    """The manifold that a specification names: ``"sphere:2"``, ``"torus:2"``, ``"circle"``, ...
+
+    Raises:
+        ValueError: if there is no such manifold; the message lists those that there are.
+
+    Example:
+        >>> parse("sphere:2")
+        Sphere(2)
+    """
+    name, _, size = spec.strip().lower().partition(":")
+    if name not in _SPECIFICATIONS:
+        near = difflib.get_close_matches(name, _SPECIFICATIONS, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(f"no manifold {spec!r}{hint}; there are: {', '.join(names())}")
+    constructor, sized, _ = _SPECIFICATIONS[name]
+    if not sized:
+        if size:
+            raise ValueError(f"manifold {spec!r}: {name} takes no dimension, write {name!r}")
+        return constructor()
+    if not size.isdecimal() or int(size) < 1:
+        raise ValueError(f"manifold {spec!r}: write {name}:d with d at least 1, as in '{name}:2'")
+    return constructor(int(size))

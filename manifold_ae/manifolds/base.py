@@ -1,0 +1,186 @@
+"""What every latent manifold knows: its coordinates, its maps, its volume and its curvature.
+
+A point is the trailing axis (or axes) of a tensor, of shape ``(*, *M.ambient_shape)``. Manifolds
+are immutable values: two of the same kind and size are equal, and hash alike. They subclass
+``geoopt.Manifold``, so that geoopt's ``ManifoldParameter`` and ``RiemannianAdam`` take them.
+"""
+
+import importlib
+import math
+from abc import abstractmethod
+from typing import Any
+
+import geoopt
+import torch
+from torch import Tensor
+
+__all__ = ["Manifold"]
+
+
+class Manifold(geoopt.Manifold):
+    """A Riemannian manifold, isometrically embedded in a vector space of ambient coordinates.
+
+    A subclass states ``_key`` (its parameters, which decide equality), ``dim``,
+    ``ambient_shape``, ``volume`` and the maps.
+    """
+
+    ndim = 1
+    reversible = False
+
+    #: What the prior and the posterior time look like; () means one time a sample.
+    time_shape: tuple[int, ...] = ()
+
+    # ---- what it is -------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def _key(self) -> tuple[Any, ...]:
+        """The parameters that the constructor took, in its order."""
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """Dimension of the manifold."""
+
+    @property
+    @abstractmethod
+    def ambient_shape(self) -> tuple[int, ...]:
+        """Shape of one point."""
+
+    @property
+    @abstractmethod
+    def volume(self) -> float:
+        """Riemannian volume; infinite where the manifold is not compact."""
+
+    @property
+    @abstractmethod
+    def spec(self) -> str:
+        """The name that ``manifolds.parse`` reads back."""
+
+    @property
+    def compact(self) -> bool:
+        """Whether the volume is finite (all manifolds here are complete)."""
+        return math.isfinite(self.volume)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self._key))})"
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._key == other._key  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._key))
+
+    # ---- geometry ---------------------------------------------------------------------------
+
+    @abstractmethod
+    def scalar_curvature(self, x: Tensor) -> Tensor:
+        """Scalar curvature at points x of shape ``(*, *ambient_shape)``, of shape ``(*)``."""
+
+    @abstractmethod
+    def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
+        """Geodesic distance between x and y, of shape ``(*)``."""
+
+    @abstractmethod
+    def base_point(self, *, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
+        """A point to start from, of shape ``ambient_shape``."""
+
+    @abstractmethod
+    def random_uniform(
+        self,
+        *sample_shape: int,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: Any = None,
+    ) -> Tensor:
+        """Points drawn uniformly with respect to volume, of shape ``(*sample_shape, *ambient_shape)``.
+
+        Unlike geoopt's ``random``, which takes the full shape, this takes the sample shape.
+        """
+
+    #: Names of the angles that ``to_angles`` gives; none where the manifold has no such chart.
+    angle_names: tuple[str, ...] = ()
+
+    def to_angles(self, x: Tensor) -> Tensor:
+        """Angles in radians of points x, of shape ``(*, len(angle_names))``."""
+        raise ValueError(f"{self!r} has no angles; its points are their ambient coordinates")
+
+    def default_prior(self) -> torch.distributions.Distribution:
+        """Uniform where the manifold is compact, the standard normal on Euclidean space."""
+        # The one reference upwards: distributions are built on manifolds, not the reverse.
+        return importlib.import_module("manifold_ae.distributions").default_prior(self)
+
+    # ---- geoopt's conventions ---------------------------------------------------------------
+
+    def random(
+        self, *size: int, dtype: torch.dtype | None = None, device: Any = None, **kwargs: Any
+    ) -> Tensor:
+        """geoopt's sampler: like ``random_uniform``, but ``size`` ends with ``ambient_shape``."""
+        sample_shape = self._sample_shape(size)
+        return self.random_uniform(*sample_shape, dtype=dtype, device=device, **kwargs)
+
+    def origin(
+        self,
+        *size: int,
+        dtype: torch.dtype | None = None,
+        device: Any = None,
+        seed: int | None = 42,
+    ) -> Tensor:
+        """geoopt's origin: the base point, of shape ``size`` (which ends with ``ambient_shape``)."""
+        self._sample_shape(size)
+        return self.base_point(dtype=dtype, device=device).expand(size).clone()
+
+    def egrad2rgrad(self, x: Tensor, u: Tensor) -> Tensor:
+        """Riemannian gradient from the ambient one: its tangent part."""
+        return self.proju(x, u)
+
+    def inner(
+        self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False
+    ) -> Tensor:
+        """Inner product of tangent vectors at x: that of the ambient space."""
+        return (u * (u if v is None else v)).sum(-1, keepdim=keepdim)
+
+    def retr(self, x: Tensor, u: Tensor) -> Tensor:
+        """First-order retraction: step in ambient space and project."""
+        return self.projx(x + u)
+
+    def _sample_shape(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        rank = len(self.ambient_shape)
+        if tuple(size[len(size) - rank :]) != self.ambient_shape:
+            raise ValueError(
+                f"size = {tuple(size)} must end with the ambient shape {self.ambient_shape} "
+                f"of {self!r}; random_uniform takes the sample shape alone"
+            )
+        return tuple(size[: len(size) - rank])
+
+    def _check_shape(self, shape: Any, name: str) -> tuple[bool, str | None]:
+        rank = len(self.ambient_shape)
+        if len(shape) < rank or tuple(shape[len(shape) - rank :]) != self.ambient_shape:
+            return False, (
+                f"{name} has shape {tuple(shape)}; points of {self!r} have trailing shape "
+                f"{self.ambient_shape}"
+            )
+        return True, None
+
+    def _check_point_on_manifold(
+        self, x: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5
+    ) -> tuple[bool, str | None]:
+        deviation = (x - self.projx(x)).abs().amax().item() if x.numel() else 0.0
+        if deviation <= atol + rtol * (x.abs().amax().item() if x.numel() else 0.0):
+            return True, None
+        return False, f"x lies {deviation:.3g} away from {self!r}; M.projx(x) projects it there"
+
+    def _check_vector_on_tangent(
+        self, x: Tensor, u: Tensor, *, atol: float = 1e-5, rtol: float = 1e-5
+    ) -> tuple[bool, str | None]:
+        deviation = (u - self.proju(x, u)).abs().amax().item() if u.numel() else 0.0
+        if deviation <= atol + rtol * (u.abs().amax().item() if u.numel() else 0.0):
+            return True, None
+        return False, f"u has a normal part of {deviation:.3g}; M.proju(x, u) removes it"
+
+
+def check_dimension(name: str, dim: Any) -> int:
+    """A manifold's dimension as an int ≥ 1, or a ValueError that says what was given."""
+    if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
+        raise ValueError(f"{name}: dimension must be an integer of at least 1, got {dim!r}")
+    return dim

@@ -1,0 +1,57 @@
+"""ELBO, KL, reconstruction error and log-likelihood of a ΔVAE on held-out data."""
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+__all__ = ["evaluate_bound"]
+
+#: Posterior samples in all, below which small data are gone through repeatedly for the ELBO.
+ELBO_SAMPLES = 20_000
+
+
+class _Model(Protocol):
+    def elbo(self, x: Tensor, *, generator: torch.Generator | None = None) -> dict[str, Tensor]: ...
+    def log_likelihood(
+        self, x: Tensor, num_samples: int = 100, *, generator: torch.Generator | None = None
+    ) -> Tensor: ...
+
+
+@torch.no_grad()
+def evaluate_bound(
+    model: _Model,
+    x: Tensor,
+    *,
+    num_samples: int = 100,
+    batch_size: int = 500,
+    generator: torch.Generator | None = None,
+    progress: bool = False,
+) -> dict[str, float]:
+    """Means over the observations x, of shape ``(n, *event_shape)``, and standard errors.
+
+    ``elbo``, ``kl`` and ``mse`` come from the exact posterior, so that the ELBO is a bound however
+    the model was trained. ``log_likelihood`` is the importance-sampled estimate from
+    ``num_samples`` samples. ``elbo_se`` and ``log_likelihood_se`` are standard errors over the
+    observations.
+    """
+    if len(x) == 0:
+        raise ValueError("x is empty: there is nothing to evaluate")
+    repeats = min(50, max(1, math.ceil(ELBO_SAMPLES / len(x))))
+    batches = x.split(batch_size)
+    collected: dict[str, list[Tensor]] = {}
+    for batch in tqdm(batches, desc="evaluating", unit="batch", disable=not progress, leave=False):
+        rounds = [model.elbo(batch, generator=generator) for _ in range(repeats)]
+        for name in rounds[0]:
+            mean = torch.stack([terms[name] for terms in rounds]).double().mean(0)
+            collected.setdefault(name, []).append(mean)
+        estimate = model.log_likelihood(batch, num_samples, generator=generator)
+        collected.setdefault("log_likelihood", []).append(estimate.double())
+    values = {name: torch.cat(parts) for name, parts in collected.items()}
+    result = {name: value.mean().item() for name, value in values.items()}
+    for name in ("elbo", "log_likelihood"):
+        spread = values[name].std().item() if len(x) > 1 else math.nan
+        result[f"{name}_se"] = spread / math.sqrt(len(x))
+    return result

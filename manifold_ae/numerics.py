@@ -1,0 +1,115 @@
+r"""Numerically sound elementary functions: the only home of epsilons and of limits.
+
+Every function here is finite, with finite first and second derivatives, at the points where its
+textbook formula is not; each has a test of that limit.
+"""
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "arc_over_sine",
+    "chord_angle",
+    "cos_sqrt",
+    "log_signed_sum_exp",
+    "normalise",
+    "sinc_sqrt",
+    "soft_clamp",
+]
+
+
+def _series_where(s: Tensor, threshold: float, coefficients: tuple[float, ...]) -> Tensor:
+    """Polynomial in s, by Horner's rule, evaluated at s clipped to the interval where it holds."""
+    small = s.clamp(-threshold, threshold)
+    result = torch.full_like(small, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        result = result * small + coefficient
+    return result
+
+
+def cos_sqrt(s: Tensor) -> Tensor:
+    r"""cos √s for s ≥ 0, smooth at zero: as a function of s it is entire.
+
+    With s = |u|², no square root of zero is ever differentiated.
+    """
+    threshold = 1e-2
+    series = _series_where(s, threshold, (1.0, -1 / 2, 1 / 24, -1 / 720, 1 / 40320, -1 / 3628800))
+    return torch.where(s < threshold, series, torch.cos(s.clamp_min(threshold).sqrt()))
+
+
+def sinc_sqrt(s: Tensor) -> Tensor:
+    r"""sin √s / √s for s ≥ 0, smooth at zero."""
+    threshold = 1e-2
+    series = _series_where(
+        s, threshold, (1.0, -1 / 6, 1 / 120, -1 / 5040, 1 / 362880, -1 / 39916800)
+    )
+    root = s.clamp_min(threshold).sqrt()
+    return torch.where(s < threshold, series, torch.sin(root) / root)
+
+
+def arc_over_sine(sine_squared: Tensor, cosine: Tensor) -> Tensor:
+    r"""θ / sin θ for the angle θ ∈ [0, π] with the given sin²θ and cos θ; 1 at θ = 0.
+
+    At θ = π the ratio diverges; the value returned there is finite but has no meaning, and the
+    caller chooses (see ``Sphere.logmap``).
+    """
+    # arcsin(x)/x = Σ (2k)! / (4^k (k!)² (2k+1)) x^{2k}; six terms reach 1e-16 at the threshold.
+    threshold = 1e-3
+    coefficients = (1.0, 1 / 6, 3 / 40, 5 / 112, 35 / 1152, 63 / 2816)
+    series = _series_where(sine_squared, threshold, coefficients)
+    regular = (sine_squared >= threshold) | (cosine < 0)
+    floor = torch.finfo(sine_squared.dtype).tiny
+    root = torch.where(regular, sine_squared, 1.0).clamp_min(floor).sqrt()
+    angle = torch.atan2(root, torch.where(regular, cosine, 0.0))
+    return torch.where(regular, angle / root, series)
+
+
+def chord_angle(x: Tensor, y: Tensor) -> Tensor:
+    r"""Angle between unit vectors, 2 atan2(\|x − y\|, \|x + y\|), over the last axis.
+
+    Accurate to rounding from 0 to π (Kahan, "How futile are mindless assessments of roundoff",
+    2006, §12), where arccos loses half the digits. The angle has no gradient at 0 and at π; the
+    subgradient there is zero.
+    """
+    difference = torch.linalg.vector_norm(x - y, dim=-1)
+    total = torch.linalg.vector_norm(x + y, dim=-1)
+    return 2 * torch.atan2(difference, total)
+
+
+def normalise(y: Tensor) -> Tensor:
+    r"""y / \|y\| over the last axis, for vectors of any magnitude that the dtype can hold.
+
+    The zero vector has no direction: every unit vector is equally close to it, and the first
+    basis vector is returned, with gradient zero.
+    """
+    # Scaling by the largest entry first keeps squares away from underflow and overflow.
+    scale = y.detach().abs().amax(-1, keepdim=True)
+    scaled = y / scale.clamp_min(torch.finfo(y.dtype).tiny)
+    norm = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
+    # A nonzero vector has scaled norm ≥ 1, unless it is subnormal: then it counts as zero.
+    regular = norm >= 0.5
+    unit = scaled / norm.clamp_min(0.5)
+    first = torch.zeros_like(unit)
+    first[..., 0] = 1
+    return torch.where(regular, unit, first)
+
+
+def soft_clamp(x: Tensor, low: float, high: float) -> Tensor:
+    r"""low + log((1 + e^{x−low}) / (1 + e^{x−high})): the line mapped smoothly into (low, high).
+
+    The identity inside, strictly increasing everywhere, so that a value beyond a bound keeps a
+    gradient (which a hard clamp does not have). Five units inside, the value is within 0.007 of x.
+    """
+    softplus = torch.nn.functional.softplus
+    return low + softplus(x - low) - softplus(x - high)
+
+
+def log_signed_sum_exp(log_magnitude: Tensor, sign: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
+    r"""log|Σ sᵢ e^{aᵢ}| and its sign, for terms given as log-magnitudes aᵢ and signs sᵢ = ±1.
+
+    A sum that cancels exactly has log-magnitude −∞ and sign 0.
+    """
+    shift = log_magnitude.detach().amax(dim, keepdim=True)
+    shift = torch.where(torch.isfinite(shift), shift, 0.0)
+    total = (sign * torch.exp(log_magnitude - shift)).sum(dim)
+    return total.abs().log() + shift.squeeze(dim), total.sign()

@@ -1,0 +1,32 @@
+"""Pictures: latent points, decoded grids, reconstructions, samples and training curves.
+
+Every function returns a ``matplotlib.figure.Figure``, made without pyplot or any global setting;
+``save`` writes it to a file. A new manifold's picture is a file that registers itself with
+``draw_points`` and ``chart_grid``.
+"""
+
+from manifold_ae.plots import colours, euclidean, sphere, torus
+from manifold_ae.plots.charts import Chart, Ticks, chart_grid
+from manifold_ae.plots.grids import decoded_grid
+from manifold_ae.plots.history import curves
+from manifold_ae.plots.images import reconstructions, samples
+from manifold_ae.plots.points import draw_pairs, draw_points, latents
+from manifold_ae.plots.style import save
+
+__all__ = [
+    "Chart",
+    "Ticks",
+    "chart_grid",
+    "colours",
+    "curves",
+    "decoded_grid",
+    "draw_pairs",
+    "draw_points",
+    "euclidean",
+    "latents",
+    "reconstructions",
+    "samples",
+    "save",
+    "sphere",
+    "torus",
+]

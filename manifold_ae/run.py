@@ -1,0 +1,398 @@
+"""Build, train, evaluate, save: the one place where data, models, training and pictures meet."""
+
+import functools
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from manifold_ae import data, manifolds
+from manifold_ae.data import Dataset, Scaling
+from manifold_ae.data.seeding import generator_for, mix
+from manifold_ae.distributions import HeatKernel, RandomWalk
+from manifold_ae.experiments import VAE
+from manifold_ae.metrics import evaluate_bound
+from manifold_ae.models import DeltaVAE, likelihoods
+from manifold_ae.nn import MLP
+from manifold_ae.training import Checkpoint, Schedule, Source, fit, write_aside
+
+__all__ = ["Run", "build_model", "load", "train"]
+
+
+@dataclass
+class Run:
+    """A trained model with what it takes to use it on raw data."""
+
+    folder: Path | None
+    config: VAE
+    model: DeltaVAE
+    scaling: Scaling
+    device: torch.device
+    history: list[dict[str, float]]
+    dataset: Dataset | None = None
+
+    # ---- data -------------------------------------------------------------------------------
+
+    def data(self) -> Dataset:
+        """The data that the run was trained and is tested on, loaded if need be."""
+        if self.dataset is None:
+            self.dataset = load_data(self.config)
+        return self.dataset
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Raw observations as the model sees them, on its device."""
+        shape = self.model.likelihood.event_shape
+        if tuple(x.shape[1:]) != shape:
+            raise ValueError(
+                f"data of shape {tuple(x.shape)}: this run was trained on observations of shape "
+                f"{shape}, so (n, {', '.join(map(str, shape))}) is expected"
+            )
+        if self.model.likelihood.counts:
+            data.check_counts(x, "data")
+        return self.scaling.apply(x).to(self.device)
+
+    # ---- use --------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode(self, x: Tensor, *, batch_size: int = 4096) -> dict[str, np.ndarray]:
+        """Where raw observations x ``(n, *shape)`` lie, and how sure the model is.
+
+        Returns:
+            ``points`` (n, *ambient_shape); ``angles`` (n, k) in radians where the manifold has
+            them; ``time`` (n, *time_shape), the posterior's variance; ``standard_deviation``, its
+            root: radians per direction on spheres and tori, the latent's own unit elsewhere.
+        """
+        self.model.eval()
+        parts = [self.model.posterior_law(self.scaled(part)) for part in x.split(batch_size)]
+        points = torch.cat([q.loc for q in parts]).cpu()  # type: ignore[attr-defined]
+        time = torch.cat([q.time for q in parts]).cpu()  # type: ignore[attr-defined]
+        result = {"points": points, "time": time, "standard_deviation": time.sqrt()}
+        if self.model.manifold.angle_names:
+            result["angles"] = self.model.manifold.to_angles(points)
+        return {name: value.numpy() for name, value in result.items()}
+
+    def evaluate(self, *, num_samples: int | None = None, progress: bool = False) -> dict[str, Any]:
+        """Metrics on the test part, in scaled units; see ``metrics.evaluate_bound``."""
+        self.model.eval()
+        generator = generator_for("evaluate", self.config.seed, device=self.device)
+        metrics: dict[str, Any] = evaluate_bound(
+            self.model,
+            self.scaled(self.data().test),
+            num_samples=num_samples or self.config.num_samples,
+            generator=generator,
+            progress=progress,
+        )
+        metrics["seconds"] = sum(row["seconds"] for row in self.history)
+        metrics["epochs"] = len(self.history)
+        metrics["num_samples"] = num_samples or self.config.num_samples
+        return metrics
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """Mean observations at latents z, in scaled units, on the CPU."""
+        self.model.eval()
+        return self.model.decode(z.to(self.device)).cpu()
+
+    def sample(self, n: int, *, seed: int = 0) -> Tensor:
+        """n mean observations at latents drawn from the prior, in raw units."""
+        self.model.eval()
+        generator = generator_for("sample", seed, device=self.device)
+        return self.scaling.invert(self.model.sample(n, generator=generator).cpu())
+
+    # ---- files ------------------------------------------------------------------------------
+
+    def save(self, metrics: dict[str, Any]) -> None:
+        """Weights, latents and final metrics beside the checkpoint."""
+        assert self.folder is not None
+        weights = {name: value.contiguous() for name, value in self.model.state_dict().items()}
+        metadata = {"format": "1", "config": self.config.to_toml()}
+        write_aside(
+            self.folder / "weights.safetensors",
+            lambda path: safetensors.torch.save_file(weights, path, metadata=metadata),
+        )
+        write_json(self.folder / "metrics.json", metrics)
+        dataset = self.data()
+        parts = {
+            "train": (dataset.train, dataset.train_rows, dataset.train_labels),
+            "test": (dataset.test, dataset.test_rows, dataset.test_labels),
+        }
+        arrays: dict[str, list[np.ndarray]] = {}
+        for part, (x, rows, labels) in parts.items():
+            encoded = {**self.encode(x), "rows": rows.numpy(), "part": np.full(len(x), part)}
+            if labels is not None:
+                encoded["labels"] = labels.numpy()
+            for name, value in encoded.items():
+                arrays.setdefault(name, []).append(value)
+        save_arrays(
+            self.folder / "latents.npz",
+            {name: np.concatenate(values) for name, values in arrays.items()},
+        )
+
+    def draw(self, *, seed: int = 0) -> list[Path]:
+        """Every picture of the run, in ``figures/``; the paths written."""
+        from manifold_ae import plots
+
+        assert self.folder is not None
+        folder = self.folder / "figures"
+        folder.mkdir(exist_ok=True)
+        dataset, manifold = self.data(), self.model.manifold
+        count = min(4000, len(dataset.test))
+        points = torch.from_numpy(self.encode(dataset.test[:count])["points"])
+        labels = None if dataset.test_labels is None else dataset.test_labels[:count]
+        shown = self.scaled(dataset.test[:12])
+        with torch.no_grad():
+            rebuilt = self.model.decode(self.model.posterior_law(shown).loc)  # type: ignore[attr-defined]
+        history = {name: [row[name] for row in self.history] for name in self.history[0]}
+        title = f"{dataset.name} on {manifold!r}"
+        figures = {
+            "latents": plots.latents(manifold, points, labels, title=title),
+            "decoded_grid": plots.decoded_grid(manifold, self.decode, dataset.shape),
+            "reconstructions": plots.reconstructions(shown.cpu(), rebuilt.cpu()),
+            "curves": plots.curves(history),
+        }
+        paths = []
+        for name, figure in figures.items():
+            paths.append(folder / f"{name}.png")
+            plots.save(figure, paths[-1])
+        return paths
+
+
+# ---- building -------------------------------------------------------------------------------
+
+
+def load_data(config: VAE) -> Dataset:
+    """The data that a configuration names."""
+    options: dict[str, Any] = {}
+    if config.data == "torus":
+        options = {
+            "picture": config.picture,
+            "order": config.order,
+            "discount": config.discount,
+            "translations": config.translations,
+            "noise": config.noise,
+            "picture_seed": config.picture_seed,
+        }
+    return data.load(
+        config.data,
+        data_dir=config.data_dir,
+        split=config.split,
+        test_fraction=config.test_fraction,
+        seed=config.split_seed,
+        **options,
+    )
+
+
+def resolve(config: VAE, dataset: Dataset) -> VAE:
+    """The configuration with every ``"auto"`` that depends on the data replaced."""
+    name = dataset.default_likelihood if config.likelihood == "auto" else config.likelihood
+    likelihood = likelihoods.named(name, dataset.shape)
+    scaling = config.scaling
+    if scaling == "auto":
+        own = None if likelihood.counts else dataset.default_scaling
+        scaling = own or likelihood.default_scaling
+    if likelihood.counts:
+        if scaling != "none":
+            raise ValueError(f"scaling = {scaling!r}: likelihood {name!r} needs the counts as is")
+        data.check_counts(dataset.train, config.data)
+        data.check_counts(dataset.test, config.data)
+    return config.replace(likelihood=name, scaling=scaling)
+
+
+def build_model(config: VAE, event_shape: tuple[int, ...]) -> DeltaVAE:
+    """An untrained model; its initial weights are a function of ``config.seed``."""
+    manifold = manifolds.parse(config.manifold)
+    posterior: Callable[..., Any] = HeatKernel
+    if config.posterior == "random-walk":
+        posterior = functools.partial(RandomWalk, steps=config.walk_steps)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mix("weights", config.seed))
+        return DeltaVAE(
+            manifold,
+            MLP(event_shape, config.encoder_hidden),
+            MLP(math.prod(manifold.ambient_shape), config.decoder_hidden),
+            posterior=posterior,
+            likelihood=likelihoods.named(config.likelihood, event_shape),
+            time_bound=config.time_bound,
+            initial_time=config.initial_time,
+        )
+
+
+def make_fabric(config: VAE) -> Fabric:
+    """Device, precision and processes."""
+    kind, _, index = config.device.partition(":")
+    known = ("auto", "cpu", "cuda", "mps")
+    if kind not in known:
+        raise ValueError(f"device = {config.device!r}: expected one of {', '.join(known)}, cuda:K")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device = 'cuda': this PyTorch sees no GPU; use --device cpu or auto")
+    devices: Any = [int(index)] if index else config.devices
+    fabric = Fabric(accelerator=kind, devices=devices, precision=config.precision)  # type: ignore[arg-type]
+    fabric.launch()
+    return fabric
+
+
+def make_source(config: VAE, dataset: Dataset, scaling: Scaling, fabric: Fabric) -> Source:
+    """Batches for training, on the device."""
+    ranks = {"rank": fabric.global_rank, "world_size": fabric.world_size}
+    if dataset.draw is not None:
+        return data.Fresh(
+            dataset.draw,
+            config.batch_size,
+            config.steps_per_epoch,
+            config.seed,
+            fabric.device,
+            transform=scaling.apply,
+            **ranks,
+        )
+    x = scaling.apply(dataset.train).to(fabric.device)
+    return data.Shuffled(x, config.batch_size, config.seed, **ranks)
+
+
+# ---- training -------------------------------------------------------------------------------
+
+
+def train(
+    config: VAE,
+    folder: Path | None = None,
+    *,
+    resume: bool = False,
+    progress: bool = False,
+    dataset: Dataset | None = None,
+    checkpoint_seconds: float = 10.0,
+) -> Run:
+    """Train a ΔVAE as configured, and keep it in ``folder`` if one is given.
+
+    Raises:
+        ValueError: if the configuration does not fit the data, or the folder holds another run.
+    """
+    dataset = load_data(config) if dataset is None else dataset
+    config = resolve(config, dataset)
+    folder = None if folder is None else prepare_folder(folder, config, resume)
+    fabric = make_fabric(config)
+    scaling = Scaling.fit(config.scaling, dataset.train, dataset.value_range)
+    schedule = Schedule(config.lr, config.lr_schedule, config.kl_warmup)
+    extra = {
+        "config": config.to_mapping(),
+        "scaling": scaling.state_dict(),
+        "event_shape": list(dataset.shape),
+    }
+
+    def attempt(
+        config: VAE, folder: Path | None, start: Checkpoint | None, until: int | None
+    ) -> tuple[DeltaVAE, Checkpoint]:
+        model = build_model(config, dataset.shape)
+        source = make_source(config, dataset, scaling, fabric)
+        last = fit(
+            model,
+            source,
+            epochs=config.epochs,
+            until=until,
+            schedule=schedule,
+            fabric=fabric,
+            seed=config.seed,
+            folder=folder,
+            checkpoint_seconds=checkpoint_seconds,
+            resume=start,
+            extra=extra,
+            progress=progress,
+        )
+        return model, last
+
+    start = existing_checkpoint(folder) if resume else None
+    winner = config
+    if config.restarts > 1:
+        # Trials are the same runs cut short: the best simply goes on.
+        trials = []
+        for k in range(config.restarts):
+            trial = config.replace(seed=mix("trial", config.seed, k) >> 1)
+            where = None if folder is None else folder / "trials" / str(k)
+            if where is not None:
+                where.mkdir(parents=True, exist_ok=True)
+            done = existing_checkpoint(where) if resume else None
+            if start is None and (done is None or done.epoch < config.restart_epochs):
+                done = attempt(trial, where, done, config.restart_epochs)[1]
+            if done is not None:
+                trials.append((done.history[config.restart_epochs - 1]["elbo"], trial, done))
+        elbo, winner, best = max(trials, key=lambda entry: entry[0])
+        start = start or best
+        extra["trials"] = [float(entry[0]) for entry in trials]
+    model, last = attempt(winner, folder, start, None)
+    run = Run(folder, config, model, scaling, fabric.device, last.history, dataset)
+    return run
+
+
+def prepare_folder(folder: Path, config: VAE, resume: bool) -> Path:
+    """Make the run's folder, or check that the run in it is the one to go on with."""
+    folder = Path(folder)
+    path = folder / "config.toml"
+    if path.exists():
+        if not resume:
+            raise ValueError(
+                f"{folder} holds a run already; pass --resume to go on with it, or another --out"
+            )
+        before = VAE.from_mapping(VAE.read(path))
+        where = {"device": config.device, "devices": config.devices, "precision": config.precision}
+        if before.replace(**where) != config:
+            changed = [
+                f"{name} = {value!r} (was {before.to_mapping().get(name)!r})"
+                for name, value in config.to_mapping().items()
+                if before.to_mapping().get(name) != value and name not in where
+            ]
+            raise ValueError(f"cannot resume {folder} with {', '.join(changed)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_aside(path, lambda temporary: temporary.write_text(config.to_toml(), encoding="utf-8"))
+    return folder
+
+
+def existing_checkpoint(folder: Path | None) -> Checkpoint | None:
+    """The checkpoint in a run's folder, if it got that far."""
+    if folder is None or not (folder / "checkpoint.pt").exists():
+        return None
+    return Checkpoint.load(folder / "checkpoint.pt")
+
+
+def load(folder: Path | str, *, device: str = "auto") -> Run:
+    """A run from its folder, ready to encode, evaluate and draw.
+
+    Raises:
+        ValueError: if the folder holds no checkpoint, or a damaged one.
+    """
+    folder = Path(folder)
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        raise ValueError(f"{folder} holds no run: there is no {path}")
+    checkpoint = Checkpoint.load(path)
+    try:
+        config = VAE.from_mapping(checkpoint.extra["config"])
+        scaling = Scaling.from_state_dict(checkpoint.extra["scaling"])
+        shape = tuple(checkpoint.extra["event_shape"])
+    except KeyError as error:
+        raise ValueError(f"{path} is not the checkpoint of a ΔVAE: it lacks {error}") from error
+    model = build_model(config, shape)
+    model.load_state_dict(checkpoint.model)
+    fabric = make_fabric(config.replace(device=device, devices=1, precision="32-true"))
+    return Run(folder, config, model.to(fabric.device), scaling, fabric.device, checkpoint.history)
+
+
+def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """A compressed .npz file, written aside and renamed."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+    write_aside(path, write)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """A JSON file, written aside and renamed."""
+    text = json.dumps(content, indent=2) + "\n"
+    write_aside(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -1,0 +1,267 @@
+"""The training loop, for every model of this library.
+
+It knows nothing of models but this: called with a batch and a mapping of weights, a model returns
+named terms, of which ``loss`` has a gradient. It knows nothing of data but this: a source has a
+length (steps an epoch) and ``epoch(k)`` yields the batches of epoch k, always the same ones.
+
+An epoch's randomness is a function of (seed, epoch) alone, so a run that continues from a
+checkpoint repeats, bit for bit on a CPU, what it would have done undisturbed.
+"""
+
+import csv
+import io
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from manifold_ae.data.seeding import mix
+
+__all__ = ["Checkpoint", "NonFiniteLossError", "Schedule", "Source", "fit", "write_aside"]
+
+#: Version of the checkpoint's layout; a reader refuses those that it does not know.
+CHECKPOINT_FORMAT = 1
+
+
+class Source(Protocol):
+    """Where batches come from."""
+
+    def __len__(self) -> int: ...
+    def epoch(self, k: int) -> Iterator[Tensor]: ...
+
+
+class NonFiniteLossError(RuntimeError):
+    """A term of the loss became NaN or infinite; the last good checkpoint is untouched."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate and the weight of the KL term depend on progress.
+
+    Arguments:
+        lr: learning rate, the peak of it for ``"one-cycle"``.
+        shape: ``"constant"``, or ``"one-cycle"`` (cosine up over the first 30 %, cosine down).
+        kl_warmup: the part of training over which the weight of the KL term rises linearly from 0
+            to 1.
+    """
+
+    lr: float = 1e-3
+    shape: str = "constant"
+    kl_warmup: float = 0.0
+
+    def learning_rate(self, progress: float) -> float:
+        """Learning rate when a fraction ``progress`` of all steps is done."""
+        if self.shape == "constant":
+            return self.lr
+        rise = 0.3
+        if progress < rise:
+            return self.lr * (1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * progress / rise)) / 2)
+        fall = (progress - rise) / (1 - rise)
+        return self.lr * (1e-4 + (1 - 1e-4) * (1 + math.cos(math.pi * fall)) / 2)
+
+    def weights(self, progress: float) -> dict[str, float]:
+        """Weights passed to the model when a fraction ``progress`` of all steps is done."""
+        return {"kl_weight": min(1.0, progress / self.kl_warmup) if self.kl_warmup > 0 else 1.0}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a run needs to go on: parameters, optimiser, epochs done, and what was measured."""
+
+    epoch: int
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    history: list[dict[str, float]]
+    extra: dict[str, Any]
+
+    def save(self, path: Path) -> None:
+        """Written aside and renamed, so that a kill at any moment leaves the old one or the new."""
+        content = {"format": CHECKPOINT_FORMAT, **vars(self)}
+        write_aside(path, lambda temporary: torch.save(content, temporary))
+
+    @classmethod
+    def load(cls, path: Path) -> "Checkpoint":
+        """Read without executing code (``weights_only``).
+
+        Raises:
+            ValueError: if the file is damaged, or of a format that this version does not know.
+        """
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise ValueError(f"{path} is not a readable checkpoint: {error}") from error
+        found = content.pop("format", None) if isinstance(content, dict) else None
+        if found != CHECKPOINT_FORMAT:
+            raise ValueError(
+                f"{path} has checkpoint format {found!r}; this version reads {CHECKPOINT_FORMAT}"
+            )
+        return cls(**content)
+
+
+def write_aside(path: Path, write: Callable[[Path], object]) -> None:
+    """Call ``write`` on a temporary neighbour of ``path``, then rename it into place."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_metrics(path: Path, history: list[dict[str, float]]) -> None:
+    """A CSV row an epoch, written aside and renamed."""
+    text = io.StringIO()
+    if history:
+        writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+    write_aside(path, lambda temporary: temporary.write_text(text.getvalue(), encoding="utf-8"))
+
+
+def make_optimizer(model: nn.Module, lr: float) -> torch.optim.Adam:
+    """Adam, in its fused form wherever the device has one."""
+    devices = {parameter.device.type for parameter in model.parameters()}
+    return torch.optim.Adam(model.parameters(), lr=lr, fused=devices <= {"cpu", "cuda"})
+
+
+def fit(
+    model: nn.Module,
+    source: Source,
+    *,
+    epochs: int,
+    schedule: Schedule,
+    fabric: Fabric,
+    seed: int = 0,
+    folder: Path | None = None,
+    checkpoint_seconds: float = 10.0,
+    resume: Checkpoint | None = None,
+    until: int | None = None,
+    extra: Mapping[str, Any] | None = None,
+    progress: bool = True,
+    after_epoch: Callable[[int], Mapping[str, float]] | None = None,
+) -> Checkpoint:
+    """Train ``model`` in place, and return its last checkpoint.
+
+    Arguments:
+        epochs: how many make the whole run, over which the schedule extends.
+        until: stop after this many of them, for a later call to go on from; all by default.
+        folder: where ``checkpoint.pt`` and ``metrics.csv`` go; nothing is written without one.
+        checkpoint_seconds: at least so long between checkpoints, but for the last.
+        resume: go on from here, with the same model, source and schedule.
+        extra: plain values and tensors to keep in the checkpoint.
+        after_epoch: further columns of metrics, given the number of epochs done.
+
+    Raises:
+        NonFiniteLossError: naming the step, the terms, and the state of the latents.
+    """
+    optimizer = make_optimizer(model, schedule.lr)
+    if resume is not None:
+        model.load_state_dict(resume.model)
+        optimizer.load_state_dict(resume.optimizer)
+    step_model, step_optimizer = fabric.setup(model, optimizer)
+    history = list(resume.history) if resume is not None else []
+    begin = resume.epoch if resume is not None else 0
+    end = epochs if until is None else min(until, epochs)
+    extra = dict(extra or {})
+
+    def checkpoint(epoch: int) -> Checkpoint:
+        return Checkpoint(epoch, model.state_dict(), optimizer.state_dict(), history, extra)
+
+    saved = time.monotonic()
+    devices = [fabric.device] if fabric.device.type == "cuda" else []
+    bar = tqdm(
+        total=end * len(source),
+        initial=begin * len(source),
+        unit="step",
+        disable=not progress or fabric.global_rank > 0,
+        mininterval=0.5,
+        dynamic_ncols=True,
+    )
+    with bar, torch.random.fork_rng(devices=devices):
+        model.train()
+        for epoch in range(begin, end):
+            started = time.monotonic()
+            torch.manual_seed(mix("epoch", seed, epoch, fabric.global_rank))
+            record = _Record(model, epoch, len(source))
+            for step, batch in enumerate(source.epoch(epoch)):
+                done = (epoch + step / len(source)) / epochs
+                for group in optimizer.param_groups:
+                    group["lr"] = schedule.learning_rate(done)
+                terms = step_model(batch, **schedule.weights(done))
+                step_optimizer.zero_grad(set_to_none=True)
+                fabric.backward(terms["loss"])
+                step_optimizer.step()
+                record.add(terms)
+                if bar.update() or record.eager:
+                    bar.set_postfix_str(record.check(batch), refresh=False)
+            row = {"epoch": float(epoch + 1), **record.finish()}
+            row |= schedule.weights((epoch + 1) / epochs)
+            row["seconds"] = time.monotonic() - started
+            if after_epoch is not None:
+                row |= after_epoch(epoch + 1)
+            history.append(row)
+            last = epoch + 1 == end
+            if folder is not None and fabric.is_global_zero:
+                write_metrics(folder / "metrics.csv", history)
+                if last or time.monotonic() - saved >= checkpoint_seconds:
+                    checkpoint(epoch + 1).save(folder / "checkpoint.pt")
+                    saved = time.monotonic()
+    return checkpoint(max(begin, end))
+
+
+class _Record:
+    """Terms of one epoch, kept on the device: reading them back is what would slow it down."""
+
+    def __init__(self, model: nn.Module, epoch: int, steps: int) -> None:
+        self.model, self.epoch, self.steps = model, epoch, steps
+        self.names: list[str] = []
+        self.rows: list[Tensor] = []
+        self.checked = 0
+        self.eager = False
+
+    def add(self, terms: Mapping[str, Tensor]) -> None:
+        self.names = self.names or list(terms)
+        row = torch.stack([terms[name].detach() for name in self.names])
+        # On a CPU nothing waits for a value, so every step is looked at.
+        self.eager = row.device.type == "cpu"
+        self.rows.append(row)
+
+    def check(self, batch: Tensor) -> str:
+        """Raise if a step since the last check was not finite; else a line for the bar."""
+        table = torch.stack(self.rows[self.checked :]).cpu()
+        bad = ~torch.isfinite(table)
+        if bad.any():
+            first = int(bad.any(1).nonzero()[0])
+            terms = [name for name, wrong in zip(self.names, bad[first], strict=True) if wrong]
+            values = ", ".join(
+                f"{name} = {value:.4g}"
+                for name, value in zip(self.names, table[first].tolist(), strict=True)
+            )
+            statistics = getattr(self.model, "statistics", lambda _: {})(batch)
+            state = ", ".join(f"{name} = {value:.4g}" for name, value in statistics.items())
+            raise NonFiniteLossError(
+                f"{', '.join(terms)} not finite at step {self.checked + first + 1} of "
+                f"{self.steps} in epoch {self.epoch + 1} ({values}). Latents now: {state or '?'}. "
+                "The last checkpoint is good; try a smaller learning rate, or check the data's "
+                "scaling"
+            )
+        self.checked = len(self.rows)
+        values = dict(zip(self.names, table[-1].tolist(), strict=True))
+        shown = {name: values[name] for name in ("elbo", "kl", "mse") if name in values}
+        line = " ".join(f"{name} {value:.4g}" for name, value in (shown or values).items())
+        return f"epoch {self.epoch + 1} {line}"
+
+    def finish(self) -> dict[str, float]:
+        """Means over the epoch."""
+        table = torch.stack(self.rows).double().mean(0)
+        return dict(zip(self.names, table.tolist(), strict=True))
