@@ -4,6 +4,8 @@ Every function here is finite, with finite first and second derivatives, at the 
 textbook formula is not; each has a test of that limit.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -76,22 +78,52 @@ def chord_angle(x: Tensor, y: Tensor) -> Tensor:
     return 2 * torch.atan2(difference, total)
 
 
+class _Normalise(torch.autograd.Function):
+    """One node of the graph where the formula has nine: every step of a random walk is one."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(y: Tensor) -> tuple[Tensor, Tensor]:
+        # Scaling by the largest entry first keeps squares away from underflow and overflow.
+        scale = y.abs().amax(-1, keepdim=True).clamp_min_(torch.finfo(y.dtype).tiny)
+        x = y / scale
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        # A nonzero vector has scaled norm ≥ 1, unless it is subnormal: then it counts as zero.
+        regular = norm >= 0.5
+        first = torch.zeros_like(y)
+        first[..., 0] = 1
+        x = torch.where(regular, x / norm, first)
+        return x, torch.where(regular, 1 / norm / scale, 0.0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*output, *inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        x, inverse, y = ctx.saved_tensors
+        gradient = gradients[0]
+        if torch.is_grad_enabled():  # for a second derivative, through y itself
+            inverse = torch.where(inverse > 0, _inverse_norm(y), 0.0)
+        along = (gradient * x).sum(-1, keepdim=True)
+        return torch.addcmul(gradient, along, x, value=-1) * inverse
+
+
+def _inverse_norm(y: Tensor) -> Tensor:
+    scale = y.detach().abs().amax(-1, keepdim=True).clamp_min(torch.finfo(y.dtype).tiny)
+    norm = torch.linalg.vector_norm(y / scale, dim=-1, keepdim=True)
+    return 1 / norm.clamp_min(0.5) / scale
+
+
 def normalise(y: Tensor) -> Tensor:
     r"""y / \|y\| over the last axis, for vectors of any magnitude that the dtype can hold.
 
     The zero vector has no direction: every unit vector is equally close to it, and the first
     basis vector is returned, with gradient zero.
     """
-    # Scaling by the largest entry first keeps squares away from underflow and overflow.
-    scale = y.detach().abs().amax(-1, keepdim=True)
-    scaled = y / scale.clamp_min(torch.finfo(y.dtype).tiny)
-    norm = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
-    # A nonzero vector has scaled norm ≥ 1, unless it is subnormal: then it counts as zero.
-    regular = norm >= 0.5
-    unit = scaled / norm.clamp_min(0.5)
-    first = torch.zeros_like(unit)
-    first[..., 0] = 1
-    return torch.where(regular, unit, first)
+    return _Normalise.apply(y)[0]
 
 
 def soft_clamp(x: Tensor, low: float, high: float) -> Tensor:

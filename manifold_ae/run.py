@@ -38,6 +38,8 @@ class Run:
     device: torch.device
     history: list[dict[str, float]]
     dataset: Dataset | None = None
+    #: Whether this process is the one that writes, of those that train data-parallel.
+    is_main: bool = True
 
     # ---- data -------------------------------------------------------------------------------
 
@@ -108,6 +110,13 @@ class Run:
         return self.scaling.invert(self.model.sample(n, generator=generator).cpu())
 
     # ---- files ------------------------------------------------------------------------------
+
+    def finish(self, *, progress: bool = False) -> dict[str, Any]:
+        """Evaluate, save and draw a run that has been trained; the final metrics."""
+        metrics = self.evaluate(progress=progress)
+        self.save(metrics)
+        self.draw()
+        return metrics
 
     def save(self, metrics: dict[str, Any]) -> None:
         """Weights, latents and final metrics beside the checkpoint."""
@@ -325,8 +334,36 @@ def train(
         start = start or best
         extra["trials"] = [float(entry[0]) for entry in trials]
     model, last = attempt(winner, folder, start, None)
-    run = Run(folder, config, model, scaling, fabric.device, last.history, dataset)
-    return run
+    return Run(
+        folder,
+        config,
+        model,
+        scaling,
+        fabric.device,
+        last.history,
+        dataset,
+        is_main=fabric.is_global_zero,
+    )
+
+
+def describe(config: VAE) -> str:
+    """What ``train`` would do with a configuration, after one step of it; nothing is written."""
+    dataset = load_data(config)
+    config = resolve(config, dataset)
+    fabric = make_fabric(config)
+    scaling = Scaling.fit(config.scaling, dataset.train, dataset.value_range)
+    model = build_model(config, dataset.shape).to(fabric.device)
+    source = make_source(config, dataset, scaling, fabric)
+    terms = model.loss(next(iter(source.epoch(0))))
+    terms["loss"].backward()
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return (
+        f"{config.to_toml()}\n"
+        f"{dataset!r}\n"
+        f"{model.manifold!r}, {parameters:,} parameters, on {fabric.device}\n"
+        f"{len(source)} steps an epoch, {len(source) * config.epochs:,} in all\n"
+        f"first step: " + ", ".join(f"{k} {v.item():.4g}" for k, v in terms.items())
+    )
 
 
 def prepare_folder(folder: Path, config: VAE, resume: bool) -> Path:
@@ -380,6 +417,33 @@ def load(folder: Path | str, *, device: str = "auto") -> Run:
     model.load_state_dict(checkpoint.model)
     fabric = make_fabric(config.replace(device=device, devices=1, precision="32-true"))
     return Run(folder, config, model.to(fabric.device), scaling, fabric.device, checkpoint.history)
+
+
+def encode_file(run: Run, source: str) -> dict[str, np.ndarray]:
+    """``Run.encode`` of a whole ``.npy`` file, or of all rows of a data set, with row numbers."""
+    if source in data.names():
+        dataset = load_data(run.config.replace(data=source))
+        rows = torch.cat([dataset.train_rows, dataset.test_rows])
+        x = torch.cat([dataset.train, dataset.test])[rows.argsort()]
+    else:
+        x = data.read_array(source)
+    return {**run.encode(x), "rows": np.arange(len(x))}
+
+
+def save_samples(run: Run, n: int, path: Path, *, seed: int = 0) -> list[Path]:
+    """New observations as a ``.npy`` file, and beside it a picture of up to 64; the paths."""
+    from manifold_ae import plots
+
+    x = run.sample(n, seed=seed)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.save(file, x.numpy())
+
+    write_aside(path, write)
+    picture = path.with_suffix(".png")
+    plots.save(plots.samples(run.scaling.apply(x[:64])), picture)
+    return [path, picture]
 
 
 def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:

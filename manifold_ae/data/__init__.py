@@ -8,7 +8,7 @@
 A new data set is a file beside this one, with a function under `register`, and its line below.
 """
 
-from .arrays import check_counts, from_array, load_array, open_array
+from .arrays import check_counts, from_array, load_array, open_array, read_array
 from .base import Dataset, load, names, options, register
 from .batches import Fresh, Shuffled
 from .digits import load_digits
@@ -36,6 +36,7 @@ __all__ = [
     "names",
     "open_array",
     "options",
+    "read_array",
     "read_idx",
     "register",
     "split_rows",

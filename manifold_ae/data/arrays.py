@@ -95,7 +95,17 @@ def from_array(
     )
 
 
-def open_array(path: str | os.PathLike[str]) -> np.ndarray:
+def read_array(path: str | os.PathLike[str]) -> Tensor:
+    """Return the array in a `.npy` file, of one row or more, as a checked float32 tensor.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: As `load_array` does, but for the number of rows.
+    """
+    return _to_float32(open_array(path, minimum_rows=1), Path(path).name)
+
+
+def open_array(path: str | os.PathLike[str], *, minimum_rows: int = 2) -> np.ndarray:
     """Return the array in a `.npy` file as a read-only memory map, once its header is checked.
 
     Raises:
@@ -125,7 +135,7 @@ def open_array(path: str | os.PathLike[str]) -> np.ndarray:
                 f"{path} has a header that cannot be read ({error}); save it again with numpy.save"
             ) from error
         offset = file.tell()
-    _check_layout(shape, dtype, path.name)
+    _check_layout(shape, dtype, path.name, minimum_rows)
     promised, held = math.prod(shape) * dtype.itemsize, path.stat().st_size - offset
     if promised != held:
         state = "is truncated" if held < promised else "goes on after its array"
@@ -156,7 +166,9 @@ def check_counts(x: Tensor, name: str = "data") -> None:
             )
 
 
-def _check_layout(shape: tuple[int, ...], dtype: np.dtype, name: str) -> None:
+def _check_layout(
+    shape: tuple[int, ...], dtype: np.dtype, name: str, minimum_rows: int = 2
+) -> None:
     """Raise unless an array of this shape and type may hold rows of real numbers."""
     if dtype.kind not in _REAL_KINDS:
         raise ValueError(
@@ -168,10 +180,10 @@ def _check_layout(shape: tuple[int, ...], dtype: np.dtype, name: str) -> None:
         raise ValueError(
             f"{name} has shape {shape}: expected (n, features) or (n, height, width); {way}"
         )
-    if shape[0] < 2:
+    if shape[0] < minimum_rows:
+        why = ", one to train on and one to test on" if minimum_rows == 2 else ""
         raise ValueError(
-            f"{name} has shape {shape}, {shape[0]} row(s): expected at least 2, "
-            f"one to train on and one to test on"
+            f"{name} has shape {shape}, {shape[0]} row(s): expected at least {minimum_rows}{why}"
         )
     if min(shape[1:]) < 1:
         raise ValueError(f"{name} has shape {shape}: expected at least one feature")

@@ -47,14 +47,16 @@ def _(manifold: Sphere, x: Tensor, t: Tensor) -> Tensor:
 @brownian_step.register
 def _(manifold: Sphere, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     # The direction of the projected noise is uniform and depends continuously on x; only its
-    # length has to be corrected, from the χ law to the law of the geodesic distance.
+    # length ρ has to be corrected, from the χ law to the law of the geodesic distance.
     dim = _check_sphere(manifold)
     v = manifold.proju(x, noise)
-    scale = t.sqrt()
+    length = torch.linalg.vector_norm(v, dim=-1).clamp_min(torch.finfo(x.dtype).tiny)
+    log_scale = 0.5 * t.log()
     if dim > 1:
-        length = torch.linalg.vector_norm(v, dim=-1)
-        scale = scale * radius_table(dim)(length, t.log()).exp()
-    return manifold.expmap(x, scale.unsqueeze(-1) * v)
+        log_scale = log_scale + radius_table(dim)(length, t.log())
+    radius = length * log_scale.exp()
+    along = (radius.sin() / length).unsqueeze(-1)
+    return torch.addcmul(radius.cos().unsqueeze(-1) * x, along, v)
 
 
 @log_kernel.register
@@ -72,4 +74,4 @@ def _(manifold: FlatTorus, x: Tensor, t: Tensor) -> Tensor:
 
 @brownian_step.register
 def _(manifold: FlatTorus, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-    return manifold.expmap(x, t.sqrt().unsqueeze(-1) * manifold.proju(x, noise))
+    return manifold.rotate(x, t.sqrt().unsqueeze(-1) * noise[..., : manifold.dim])

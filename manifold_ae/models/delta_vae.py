@@ -129,7 +129,7 @@ class DeltaVAE(nn.Module):
         log_prob = self.likelihood.log_prob(output, x).mean()
         kl = kl_divergence(q.limit, self.prior).mean()
         with torch.no_grad():
-            mse = (self.likelihood.mean(output) - x).square().mean()
+            mse = nn.functional.mse_loss(self.likelihood.mean(output), x)
             log_time = q.time.log().mean()  # type: ignore[attr-defined]
         return {
             "loss": kl_weight * kl - log_prob,

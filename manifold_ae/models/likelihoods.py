@@ -113,12 +113,14 @@ class LearnedGaussian(Likelihood):
         if not (math.isfinite(minimum) and minimum > 0):
             raise ValueError(f"minimum must be positive and finite, got {minimum!r}")
         self.minimum = minimum
-        self.raw_scale = nn.Parameter(torch.zeros(self.event_shape))
+        self.log_scale = nn.Parameter(torch.zeros(self.event_shape))
 
     @property
     def scale(self) -> Tensor:
-        """Standard deviations, of shape ``event_shape``."""
-        return self.minimum + nn.functional.softplus(self.raw_scale)
+        """Standard deviations, of shape ``event_shape``; 0.3 before training."""
+        # Adam moves a parameter by about its learning rate a step, whatever the gradient; a scale
+        # has to move by factors while the network's weights move by hundredths.
+        return self.minimum + 0.3 * torch.exp(soft_clamp(10 * self.log_scale, -12.0, 12.0))
 
     def log_prob(self, output: Tensor, x: Tensor) -> Tensor:
         scale = self.scale

@@ -2,7 +2,7 @@
 
 Every function returns a ``matplotlib.figure.Figure``, made without pyplot or any global setting;
 ``save`` writes it to a file. A new manifold's picture is a file that registers itself with
-``draw_points`` and ``chart_grid``.
+``draw_points`` and ``chart_grid``, and is imported here.
 """
 
 from manifold_ae.plots import colours, euclidean, sphere, torus

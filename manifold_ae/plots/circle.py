@@ -72,7 +72,7 @@ def draw_circle(angles: Array, colours: Colouring, title: str) -> Figure:
         direction = np.array([math.cos(math.pi * turn), math.sin(math.pi * turn)])
         ends = np.outer([1 - BAND, 1 + BAND], direction)
         axes.plot(*ends.T, color=FAINT, linewidth=0.8, zorder=0)
-        x, y = 0.58 * direction
+        x, y = 0.53 * direction
         axes.text(float(x), float(y), text, ha="center", va="center", fontsize=LABEL, color=INK)
     offset, _ = spread(angles, period=2 * math.pi)
     radius = 1 + BAND * offset

@@ -99,8 +99,8 @@ def periodic_colours(angles: Array) -> Array:
         )
     hue, tube = angles[..., 0], angles[..., 1]
     # The tilt of the ring, light on the side of yellow-green, follows the shape of the gamut.
-    lightness = 0.68 + 0.08 * np.cos(hue - 2.75) + 0.11 * np.sin(tube)
-    chroma = 0.092 + 0.012 * np.cos(hue - 0.1) + 0.041 * np.cos(tube)
+    lightness = 0.684 + 0.1 * np.cos(hue - 2.84) + 0.107 * np.sin(tube)
+    chroma = 0.087 + 0.008 * np.cos(hue - 0.3) + 0.041 * np.cos(tube)
     return _srgb(lightness, chroma, hue)
 
 

@@ -62,8 +62,10 @@ def decoded_grid(
     """
     image_shape = tuple(image_shape)
     features = len(image_shape) == 1
-    if len(image_shape) not in (1, 2, 3) or (
-        len(image_shape) == 3 and image_shape[0] not in (1, 3)
+    if (
+        min(image_shape, default=0) < 1
+        or len(image_shape) > 3
+        or (len(image_shape) == 3 and image_shape[0] not in (1, 3))
     ):
         raise ValueError(
             f"image_shape = {image_shape}; expected (height, width), (1, height, width), "

@@ -140,14 +140,14 @@ def _draw(axes: Axes, epoch: Array, columns: Mapping[str, Array | None], *, lege
 
 
 def _limits(values: Array) -> tuple[float, float]:
-    """Limits round the middle eight tenths with room to spare, or round all where that is near."""
+    """Limits round the middle seven tenths with room to spare, or round all where that is near."""
     values = values[np.isfinite(values)]
     low, high = float(values.min()), float(values.max())
     if len(values) >= 10:
-        inner = np.percentile(values, [10, 90])
+        inner = np.percentile(values, [15, 85])
         span = float(inner[1] - inner[0])
         # A span of zero says nothing: nearly all values are equal.
-        if 0 < 3 * span < high - low:
+        if 0 < 5 * span < high - low:
             low = max(low, float(inner[0]) - 0.6 * span)
             high = min(high, float(inner[1]) + 0.6 * span)
     margin = 0.06 * (high - low) or max(1e-3, 0.05 * abs(high))

@@ -41,12 +41,13 @@ def draw_curves(chart: Chart, values: Array, title: str) -> Figure:
         (peak + 0.5) / columns
     )
     many = features > MOST_CURVES
+    counted = f"{features} feature{'s' * (features > 1)}, coloured by the place of the peak"
     left, width, height, below = 0.75, 5.4, 2.2, 3.0
     sheet = Sheet(
         left + width + 0.75,
         height + 0.6 + (0.2 + below if many else 0.2),
         title,
-        f"{features} features, each coloured by the place of its peak",
+        ". ".join(filter(None, [counted, chart.note])),
     )
     axes = sheet.axes(left, 0.1, width, height)
     for feature in order:
