@@ -4,10 +4,12 @@ Every function here is finite, with finite first and second derivatives, at the 
 textbook formula is not; each has a test of that limit.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 __all__ = [
     "arc_over_sine",
@@ -17,7 +19,42 @@ __all__ = [
     "normalise",
     "sinc_sqrt",
     "soft_clamp",
+    "soft_clamped_exp",
+    "with_slopes",
 ]
+
+
+class _WithSlopes(torch.autograd.Function):
+    """A function that computes its slopes beside its value: one node of the graph.
+
+    ``function(*points)`` returns the value and a slope for every point, all of one shape.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        function: Callable[..., tuple[Tensor, ...]], *points: Tensor
+    ) -> tuple[Tensor, ...]:
+        return function(*points)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(*output[1:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *(gradient * slope for slope in ctx.saved_tensors)
+
+
+def with_slopes(function: Callable[..., tuple[Tensor, ...]], *points: Tensor) -> Tensor:
+    """``function(*points)[0]``, differentiable once by the slopes that follow it.
+
+    The graph that autograd would build for a dozen small operations costs more than they do.
+    """
+    return _WithSlopes.apply(function, *points)[0]
 
 
 def _series_where(s: Tensor, threshold: float, coefficients: tuple[float, ...]) -> Tensor:
@@ -85,16 +122,12 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(y: Tensor) -> tuple[Tensor, Tensor]:
-        # Scaling by the largest entry first keeps squares away from underflow and overflow.
-        scale = y.abs().amax(-1, keepdim=True).clamp_min_(torch.finfo(y.dtype).tiny)
-        x = y / scale
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        # A nonzero vector has scaled norm ≥ 1, unless it is subnormal: then it counts as zero.
-        regular = norm >= 0.5
-        first = torch.zeros_like(y)
-        first[..., 0] = 1
-        x = torch.where(regular, x / norm, first)
-        return x, torch.where(regular, 1 / norm / scale, 0.0)
+        norm = _norm(y)
+        zero = norm == 0
+        inverse = (norm + zero).reciprocal_()
+        x = (y * inverse).to(y.dtype)
+        x.select(-1, 0).add_(zero.squeeze(-1))
+        return x, inverse.masked_fill_(zero, 0).clamp_max_(torch.finfo(y.dtype).max).to(y.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -106,15 +139,18 @@ class _Normalise(torch.autograd.Function):
         x, inverse, y = ctx.saved_tensors
         gradient = gradients[0]
         if torch.is_grad_enabled():  # for a second derivative, through y itself
-            inverse = torch.where(inverse > 0, _inverse_norm(y), 0.0)
+            inverse = (1 / torch.where(inverse > 0, _norm(y), torch.inf)).to(y.dtype)
         along = (gradient * x).sum(-1, keepdim=True)
         return torch.addcmul(gradient, along, x, value=-1) * inverse
 
 
-def _inverse_norm(y: Tensor) -> Tensor:
-    scale = y.detach().abs().amax(-1, keepdim=True).clamp_min(torch.finfo(y.dtype).tiny)
-    norm = torch.linalg.vector_norm(y / scale, dim=-1, keepdim=True)
-    return 1 / norm.clamp_min(0.5) / scale
+def _norm(y: Tensor) -> Tensor:
+    """Length in float64, without underflow or overflow of the squares."""
+    if y.dtype != torch.float64:
+        return torch.linalg.vector_norm(y, dim=-1, keepdim=True, dtype=torch.float64)
+    scale = y.detach().abs().amax(-1, keepdim=True)
+    scale = scale.masked_fill_(scale == 0, 1)
+    return scale * torch.linalg.vector_norm(y / scale, dim=-1, keepdim=True)
 
 
 def normalise(y: Tensor) -> Tensor:
@@ -134,6 +170,18 @@ def soft_clamp(x: Tensor, low: float, high: float) -> Tensor:
     """
     softplus = torch.nn.functional.softplus
     return low + softplus(x - low) - softplus(x - high)
+
+
+def soft_clamped_exp(x: Tensor, low: float, high: float) -> Tensor:
+    """exp(soft_clamp(x, low, high)), as one node of the graph."""
+
+    def evaluate(x: Tensor) -> tuple[Tensor, Tensor]:
+        above, below = x - low, x - high
+        softplus = torch.nn.functional.softplus
+        value = torch.exp(softplus(above).sub_(softplus(below)).add_(low))
+        return value, above.sigmoid_().sub_(below.sigmoid_()).mul_(value)
+
+    return with_slopes(evaluate, x)
 
 
 def log_signed_sum_exp(log_magnitude: Tensor, sign: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:

@@ -5,14 +5,17 @@ are differences of large numbers.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from manifold_ae.heat import circle, sphere
 from manifold_ae.heat.kernel import brownian_step, kl_uniform, log_kernel
 from manifold_ae.heat.sphere_tables import divergence_table, radius_table
 from manifold_ae.manifolds import FlatTorus, Sphere
+from manifold_ae.numerics import with_slopes
 
 __all__: list[str] = []
 
@@ -38,25 +41,75 @@ def _(manifold: Sphere, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
     return (relative - math.log(manifold.volume)).to(x.dtype)
 
 
+def _divergence(dim: int, t: Tensor) -> Tensor:
+    """K(t) = softplus(table(log t)), and its slope."""
+    table = divergence_table(dim)
+
+    def evaluate(t: Tensor) -> tuple[Tensor, Tensor]:
+        value, slope = table.evaluate(t.log())
+        return torch.nn.functional.softplus(value), slope * torch.sigmoid(value) / t
+
+    return with_slopes(evaluate, t)
+
+
 @kl_uniform.register
 def _(manifold: Sphere, x: Tensor, t: Tensor) -> Tensor:
-    divergence = torch.nn.functional.softplus(divergence_table(_check_sphere(manifold))(t.log()))
+    divergence = _divergence(_check_sphere(manifold), t)
     return divergence.expand(torch.broadcast_shapes(t.shape, x.shape[:-1]))
+
+
+class _SphereStep(torch.autograd.Function):
+    """z = cos(r) x + sin(r) v/ρ, with v the tangent part of the noise, ρ its length, r = G_t(ρ).
+
+    The direction of v is uniform and depends continuously on x; only its length has to be
+    corrected, from the χ law to that of the geodesic distance. Written with its derivative, since
+    it stands in every training step: the graph of its thirty operations costs more than they do.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(dim: int, x: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+        normal = (x * noise).sum(-1, keepdim=True)
+        v = torch.addcmul(noise, normal, x, value=-1)
+        length = torch.linalg.vector_norm(v, dim=-1).clamp_min_(torch.finfo(x.dtype).tiny)
+        if dim == 1:
+            radius, by_length, by_time = length * t.sqrt(), t.sqrt(), length / (2 * t.sqrt())
+        else:
+            ratio, ratio_by_length, ratio_by_log_time = radius_table(dim).evaluate(length, t.log())
+            factor = torch.exp(ratio).mul_(t.sqrt())
+            radius = length * factor
+            by_length = factor + radius * ratio_by_length
+            by_time = radius * (0.5 + ratio_by_log_time) / t
+        cosine, sine = radius.cos().unsqueeze(-1), radius.sin().unsqueeze(-1)
+        direction = v / length.unsqueeze(-1)
+        z = torch.addcmul(cosine * x, sine, direction)
+        return z, direction, cosine, sine, normal, length, by_length, by_time
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(inputs[1], inputs[3], *output[1:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        x, noise, direction, cosine, sine, normal, length, by_length, by_time = ctx.saved_tensors
+        along = (gradient * direction).sum(-1, keepdim=True)
+        by_radius = cosine * along - sine * (gradient * x).sum(-1, keepdim=True)
+        # v enters through its direction, perpendicularly, and through its length.
+        by_length = by_length.unsqueeze(-1) * by_radius
+        by_v = torch.addcmul(gradient, along, direction, value=-1) * (sine / length.unsqueeze(-1))
+        by_v = torch.addcmul(by_v, by_length, direction)
+        by_x = torch.addcmul(cosine * gradient, normal, by_v, value=-1)
+        by_x = torch.addcmul(by_x, (by_v * x).sum(-1, keepdim=True), noise, value=-1)
+        return None, by_x, by_time * by_radius.squeeze(-1), None
 
 
 @brownian_step.register
 def _(manifold: Sphere, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-    # The direction of the projected noise is uniform and depends continuously on x; only its
-    # length ρ has to be corrected, from the χ law to the law of the geodesic distance.
     dim = _check_sphere(manifold)
-    v = manifold.proju(x, noise)
-    length = torch.linalg.vector_norm(v, dim=-1).clamp_min(torch.finfo(x.dtype).tiny)
-    log_scale = 0.5 * t.log()
-    if dim > 1:
-        log_scale = log_scale + radius_table(dim)(length, t.log())
-    radius = length * log_scale.exp()
-    along = (radius.sin() / length).unsqueeze(-1)
-    return torch.addcmul(radius.cos().unsqueeze(-1) * x, along, v)
+    return _SphereStep.apply(dim, x.expand_as(noise), t.expand(noise.shape[:-1]), noise)[0]
 
 
 @log_kernel.register
@@ -68,7 +121,7 @@ def _(manifold: FlatTorus, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
 
 @kl_uniform.register
 def _(manifold: FlatTorus, x: Tensor, t: Tensor) -> Tensor:
-    divergence = manifold.dim * torch.nn.functional.softplus(divergence_table(1)(t.log()))
+    divergence = manifold.dim * _divergence(1, t)
     return divergence.expand(torch.broadcast_shapes(t.shape, x.shape[:-1]))
 
 

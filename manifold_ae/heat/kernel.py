@@ -48,12 +48,12 @@ def kl_uniform(manifold: Manifold, x: Tensor, t: Tensor) -> Tensor:
 
 @singledispatch
 def brownian_step(manifold: Manifold, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-    """A point with exactly the law q(t; x, ·), as a differentiable function of x, t and noise.
+    """A point with exactly the law q(t; x, ·), continuous and differentiable in x and t.
 
     Args:
         x: start, of shape ``(*, *ambient_shape)``.
         t: time of shape ``(*, *time_shape)``.
-        noise: standard normal, of the shape of x.
+        noise: standard normal, of the shape of the result, to which x and t are expanded.
 
     Raises:
         NotImplementedError: where no exact sampler is known.

@@ -7,18 +7,19 @@ and on the device of their argument.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from manifold_ae.numerics import with_slopes
 
 __all__ = ["Table1", "Table2", "lobatto_grid"]
 
 DEGREE = 5
-_LOBATTO = -np.cos(np.pi * np.arange(DEGREE + 1) / DEGREE)
-#: Values at the Lobatto points of [−1, 1] → monomial coefficients.
+#: Chebyshev–Lobatto points of [0, 1].
+_LOBATTO = (1 - np.cos(np.pi * np.arange(DEGREE + 1) / DEGREE)) / 2
+#: Values at these points → monomial coefficients.
 _TO_MONOMIALS = np.linalg.inv(np.vander(_LOBATTO, increasing=True))
 
 
@@ -26,7 +27,7 @@ def lobatto_grid(low: float, high: float, cells: int) -> np.ndarray:
     """All interpolation points of ``cells`` equal cells on [low, high]: cells · DEGREE + 1."""
     width = (high - low) / cells
     starts = low + width * np.arange(cells)
-    points = starts[:, None] + width * (_LOBATTO[:-1] + 1) / 2
+    points = starts[:, None] + width * _LOBATTO[:-1]
     return np.append(points.ravel(), high)
 
 
@@ -34,80 +35,62 @@ def _windows(values: np.ndarray, axis: int) -> np.ndarray:
     """Split an axis of cells · DEGREE + 1 shared points into (cells, DEGREE + 1)."""
     cells = (values.shape[axis] - 1) // DEGREE
     index = DEGREE * np.arange(cells)[:, None] + np.arange(DEGREE + 1)
-    return np.take(values, index, axis=axis)
-
-
-class _Interpolated(torch.autograd.Function):
-    """Value of a table at points, and its slopes: one node of the graph, first derivatives only.
-
-    ``table.evaluate(*points)`` gives the value and a slope for every variable.
-    """
-
-    @staticmethod
-    def forward(table: "_Table", *points: Tensor) -> tuple[Tensor, ...]:
-        return table.evaluate(*points)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(*output[1:])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *(gradient * slope for slope in ctx.saved_tensors)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, table: "_Table", *points: Tensor) -> Any:
-        moved = [
-            point if dim is None else point.movedim(dim, 0)
-            for point, dim in zip(points, in_dims[1:], strict=True)
-        ]
-        output = _Interpolated.apply(table, *torch.broadcast_tensors(*moved))
-        return output, (0,) * len(output)
+    return np.take(values, index, axis)
 
 
 class _Table:
-    """Cells on equal intervals, and where a point lies among them."""
+    """Polynomial cells over a box of equal intervals, with a straight one added at every end."""
 
-    def __init__(self, ranges: list[tuple[float, float]], cells: list[int], values: np.ndarray):
-        self.ranges, self.cells = ranges, cells
-        self.widths = [(b - a) / n for (a, b), n in zip(ranges, cells, strict=True)]
-        windows = values
-        for axis in reversed(range(values.ndim)):
-            windows = _windows(windows, axis)
-        self._master = torch.from_numpy(self._to_monomials(windows))
-        self._copies: dict[tuple[torch.dtype, torch.device], Tensor] = {}
-
-    def _to_monomials(self, windows: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+    def __init__(self, ranges: list[tuple[float, float]], cells: list[int]) -> None:
+        #: Position of x along an axis is x · rate + start; the whole part is the cell.
+        self.rates = [n / (b - a) for (a, b), n in zip(ranges, cells, strict=True)]
+        self.starts = [1 - a * r for (a, _), r in zip(ranges, self.rates, strict=True)]
+        self.cells = [n + 2 for n in cells]
+        self._copies: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
+        self._master: Tensor
 
     def evaluate(self, *points: Tensor) -> tuple[Tensor, ...]:
         """Value, and the slope along each variable."""
         raise NotImplementedError
 
     def __call__(self, *points: Tensor) -> Tensor:
-        return _Interpolated.apply(self, *torch.broadcast_tensors(*points))[0]
+        return with_slopes(self.evaluate, *torch.broadcast_tensors(*points))
 
-    def _coefficients(self, like: Tensor) -> Tensor:
+    def _tensors(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Coefficients and the exponents 0 ... DEGREE, of a dtype and on a device."""
         key = (like.dtype, like.device)
         if key not in self._copies:
-            self._copies[key] = self._master.to(dtype=like.dtype, device=like.device)
+            exponents = torch.arange(DEGREE + 1, dtype=like.dtype, device=like.device)
+            self._copies[key] = (self._master.to(like), exponents)
         return self._copies[key]
 
     def _locate(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-        """Index of the cell that holds x, and the powers of the position in it, in [−1, 1]."""
-        position = (x - self.ranges[axis][0]) / self.widths[axis]
+        """Index of the cell that holds x, as a float, and the position in it, in [0, 1]."""
+        position = x * self.rates[axis] + self.starts[axis]
         cell = position.floor().clamp_(0, self.cells[axis] - 1)
-        s = torch.sub(2 * (position - cell), 1)
-        square = s * s
-        fourth = square * square
-        powers = [torch.ones_like(s), s, square, s * square, fourth, s * fourth]
-        return cell.long(), torch.stack(powers, -1)
+        return cell, position - cell
 
 
-#: d/ds of the powers 1, s, ..., s⁵ are these multiples of the powers before.
-_SLOPES = tuple(range(1, DEGREE + 1))
+def _to_cells(values: np.ndarray, axis: int, slopes: tuple[float, float]) -> np.ndarray:
+    """Values on the shared points of an axis as monomials (cells + 2, DEGREE + 1), put last.
+
+    The added cells hold straight lines; ``slopes`` are theirs, per cell.
+    """
+    monomials = np.moveaxis(_windows(values, axis), (axis, axis + 1), (-2, -1)) @ _TO_MONOMIALS.T
+    first = np.zeros_like(monomials[..., :1, :])
+    last = np.zeros_like(first)
+    ends = np.take(values, [0, -1], axis=axis)
+    ends = np.moveaxis(ends, axis, -1)
+    first[..., 0, 0], first[..., 0, 1] = ends[..., 0] - slopes[0], slopes[0]
+    last[..., 0, 0], last[..., 0, 1] = ends[..., 1], slopes[1]
+    return np.concatenate([first, monomials, last], -2)
+
+
+def _derivative(monomials: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Monomials of the derivative, padded with a zero to the same length."""
+    shifted = np.moveaxis(monomials, axis, -1) * np.arange(DEGREE + 1)
+    result = np.concatenate([shifted[..., 1:], np.zeros_like(shifted[..., :1])], -1)
+    return np.moveaxis(result, -1, axis)
 
 
 class Table1(_Table):
@@ -123,22 +106,18 @@ class Table1(_Table):
         slope_below: float = 0.0,
         slope_above: float = 0.0,
     ) -> None:
+        super().__init__([(low, high)], [cells])
         values = np.asarray(function(lobatto_grid(low, high, cells)))
-        self.slopes_beyond = (slope_below, slope_above)
-        super().__init__([(low, high)], [cells], values)
-
-    def _to_monomials(self, windows: np.ndarray) -> np.ndarray:
-        return windows @ _TO_MONOMIALS.T
+        slopes = (slope_below / self.rates[0], slope_above / self.rates[0])
+        value = _to_cells(values, 0, slopes)  # (cells, 6)
+        self._master = torch.from_numpy(np.stack([value, self.rates[0] * _derivative(value)], 1))
 
     def evaluate(self, *points: Tensor) -> tuple[Tensor, ...]:
         (u,) = points
-        inside = u.clamp(*self.ranges[0])
-        cell, powers = self._locate(inside, 0)
-        row = self._coefficients(u)[cell]
-        value = (row * powers).sum(-1)
-        slope = (row[..., 1:] * powers[..., :-1] * row.new_tensor(_SLOPES)).sum(-1)
-        slope *= 2 / self.widths[0]
-        return _beyond(u, inside, value, slope, self.slopes_beyond)
+        coefficients, exponents = self._tensors(u)
+        cell, s = self._locate(u, 0)
+        powers = s[..., None, None] ** exponents[:, None]
+        return (coefficients[cell.long()] @ powers).squeeze(-1).unbind(-1)
 
 
 class Table2(_Table):
@@ -158,38 +137,25 @@ class Table2(_Table):
         slope_below: float = 0.0,
         slope_above: float = 0.0,
     ) -> None:
+        super().__init__([x_range, u_range], [x_cells, u_cells])
         values = np.asarray(
             function(lobatto_grid(*x_range, x_cells), lobatto_grid(*u_range, u_cells))
         )
-        self.slopes_beyond = (slope_below, slope_above)
-        super().__init__([x_range, u_range], [x_cells, u_cells], values)
-
-    def _to_monomials(self, windows: np.ndarray) -> np.ndarray:
-        monomials = np.einsum("aicj,ki,lj->ackl", windows, _TO_MONOMIALS, _TO_MONOMIALS)
-        return np.ascontiguousarray(monomials).reshape(-1, DEGREE + 1, DEGREE + 1)
+        slopes = (slope_below / self.rates[1], slope_above / self.rates[1])
+        cells = _to_cells(values, 1, slopes)  # (m, u_cells, 6)
+        value = _to_cells(cells, 0, (0.0, 0.0))  # (u_cells, 6, x_cells, 6)
+        value = value.transpose(2, 0, 3, 1)  # (x_cells, u_cells, 6 of x, 6 of u)
+        x_slope = self.rates[0] * _derivative(value, -2)
+        u_slope = self.rates[1] * _derivative(value, -1)
+        stacked = np.stack([value, x_slope, u_slope], 2)
+        self._master = torch.from_numpy(stacked.reshape(-1, 3, DEGREE + 1, DEGREE + 1))
 
     def evaluate(self, *points: Tensor) -> tuple[Tensor, ...]:
         x, u = points
-        inside_x, inside_u = x.clamp(*self.ranges[0]), u.clamp(*self.ranges[1])
-        x_cell, x_powers = self._locate(inside_x, 0)
-        u_cell, u_powers = self._locate(inside_u, 1)
-        block = self._coefficients(x)[x_cell * self.cells[1] + u_cell]  # (*, 6, 6)
-        along_x = (block @ u_powers.unsqueeze(-1)).squeeze(-1)
-        along_u = (x_powers.unsqueeze(-2) @ block).squeeze(-2)
-        value = (along_x * x_powers).sum(-1)
-        multiples = block.new_tensor(_SLOPES)
-        x_slope = (along_x[..., 1:] * x_powers[..., :-1] * multiples).sum(-1)
-        u_slope = (along_u[..., 1:] * u_powers[..., :-1] * multiples).sum(-1)
-        x_slope = torch.where(x == inside_x, x_slope * (2 / self.widths[0]), 0.0)
-        u_slope *= 2 / self.widths[1]
-        value, u_slope = _beyond(u, inside_u, value, u_slope, self.slopes_beyond)
-        return value, x_slope, u_slope
-
-
-def _beyond(
-    u: Tensor, inside: Tensor, value: Tensor, slope: Tensor, slopes: tuple[float, float]
-) -> tuple[Tensor, Tensor]:
-    """Continue by straight lines where u is outside the table."""
-    excess = u - inside
-    line = torch.where(excess < 0, slopes[0], slopes[1]).to(u.dtype)
-    return value + line * excess, torch.where(excess == 0, slope, line)
+        coefficients, exponents = self._tensors(x)
+        x_cell, s = self._locate(x, 0)
+        u_cell, w = self._locate(u, 1)
+        block = coefficients[torch.add(u_cell, x_cell, alpha=self.cells[1]).long()]
+        powers_of_w = w[..., None, None, None] ** exponents[:, None]
+        powers_of_s = s[..., None, None] ** exponents[:, None]
+        return ((block @ powers_of_w).squeeze(-1) @ powers_of_s).squeeze(-1).unbind(-1)

@@ -26,7 +26,7 @@ from torch.distributions import kl_divergence
 
 from manifold_ae.distributions import HeatKernel, ManifoldDistribution
 from manifold_ae.manifolds import Manifold
-from manifold_ae.models.heads import LocationHead, TimeHead
+from manifold_ae.models.heads import PosteriorHead
 from manifold_ae.models.likelihoods import Gaussian, Likelihood
 
 __all__ = ["DeltaVAE"]
@@ -46,7 +46,7 @@ class DeltaVAE(nn.Module):
             ``RandomWalk`` or a partial of it.
         likelihood: the observation model; Gaussian of unit variance on the encoder's
             ``event_shape`` if none is given.
-        time_bound, time_range, initial_time: see ``TimeHead``.
+        time_bound, time_range, initial_time: see ``PosteriorHead``.
 
     The model owns the heads for location and time, and the likelihood's output layer. On
     ``Euclidean(d)`` it is the standard Gaussian VAE, with a variance per dimension.
@@ -86,8 +86,7 @@ class DeltaVAE(nn.Module):
         self.prior = manifold.default_prior() if prior is None else prior
         self.make_posterior = posterior
         self.encoder = encoder
-        self.location = LocationHead(features, manifold)
-        self.time = TimeHead(
+        self.head = PosteriorHead(
             features, manifold, bound=time_bound, time_range=time_range, initial=initial_time
         )
         self.decoder = decoder
@@ -98,10 +97,8 @@ class DeltaVAE(nn.Module):
 
     def posterior(self, x: Tensor) -> ManifoldDistribution:
         """q(z | x), of batch shape ``(*)``, for x of shape ``(*, *event_shape)``."""
-        features = self.encoder(self.likelihood.encoder_input(x))
-        return self.make_posterior(
-            self.manifold, self.location(features), self.time(features), validate_args=False
-        )
+        location, time = self.head(self.encoder(self.likelihood.encoder_input(x)))
+        return self.make_posterior(self.manifold, location, time, validate_args=False)
 
     def posterior_law(self, x: Tensor) -> ManifoldDistribution:
         """The exact law that ``posterior`` samples or approximates: with density and KL."""
@@ -126,18 +123,18 @@ class DeltaVAE(nn.Module):
         """
         q = self.posterior(x)
         output = self._output(q.rsample())
-        log_prob = self.likelihood.log_prob(output, x).mean()
+        log_prob, mse = self.likelihood.batch_terms(output, x)
         kl = kl_divergence(q.limit, self.prior).mean()
+        loss = kl_weight * kl - log_prob
         with torch.no_grad():
-            mse = nn.functional.mse_loss(self.likelihood.mean(output), x)
             log_time = q.time.log().mean()  # type: ignore[attr-defined]
-        return {
-            "loss": kl_weight * kl - log_prob,
-            "elbo": (log_prob - kl).detach(),
-            "kl": kl.detach(),
-            "mse": mse,
-            "mean_log_time": log_time,
-        }
+            return {
+                "loss": loss,
+                "elbo": log_prob - kl,
+                "kl": kl.detach(),
+                "mse": mse.detach(),
+                "mean_log_time": log_time,
+            }
 
     forward = loss
 
@@ -145,7 +142,7 @@ class DeltaVAE(nn.Module):
     def statistics(self, x: Tensor) -> dict[str, float]:
         """Figures on the posterior of a batch, for the report on a loss that is not finite."""
         features = self.encoder(self.likelihood.encoder_input(x))
-        location, time = self.location(features), self.time(features)
+        location, time = self.head(features)
         return {
             "largest |x|": x.abs().max().item(),
             "largest |feature|": features.abs().max().item(),

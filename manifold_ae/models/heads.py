@@ -1,4 +1,4 @@
-"""The encoder's two heads: a point on the manifold, and the time that its Brownian motion runs."""
+"""The encoder's head: a point on the manifold, and the time that its Brownian motion runs."""
 
 import math
 
@@ -6,34 +6,26 @@ import torch
 from torch import Tensor, nn
 
 from manifold_ae.manifolds import Manifold
-from manifold_ae.numerics import soft_clamp
+from manifold_ae.numerics import soft_clamped_exp
 
-__all__ = ["LocationHead", "TimeHead"]
+__all__ = ["PosteriorHead"]
 
 #: Bounds of log t in the authors' code: their tanh range is twice the one that its names say
 #: (max_log_t = −5, min_log_t = −7.5), so that log t reaches −3.75 and no more.
 PAPER_RANGE = (-8.75, -3.75)
 
 
-class LocationHead(nn.Module):
-    """Features ``(*, f)`` to points ``(*, *ambient_shape)``: a linear map, then the projection."""
+class PosteriorHead(nn.Module):
+    """Features ``(*, f)`` to points ``(*, *ambient_shape)`` and times ``(*, *time_shape)``.
 
-    def __init__(self, features: int, manifold: Manifold) -> None:
-        super().__init__()
-        self.manifold = manifold
-        self.linear = nn.Linear(features, math.prod(manifold.ambient_shape))
-
-    def forward(self, features: Tensor) -> Tensor:
-        point = self.linear(features).unflatten(-1, self.manifold.ambient_shape)
-        return self.manifold.projx(point)
-
-
-class TimeHead(nn.Module):
-    """Features ``(*, f)`` to times ``(*, *time_shape)``.
+    One linear map gives both; the projection takes its first part onto the manifold, and log t
+    is read from the rest.
 
     Arguments:
         bound: ``"soft"`` keeps log t within ``time_range``, softly, and leaves it free inside;
             ``"paper"`` is the authors' tanh, log t ∈ (−8.75, −3.75).
+        time_range: the range in which float32 arithmetic carries a gradient: past the upper end
+            the posterior is uniform to four digits, and nothing would pull it back.
         initial: time at which an untrained head starts (soft bound only).
     """
 
@@ -55,16 +47,21 @@ class TimeHead(nn.Module):
                 f"expected 0 < time_range[0] < initial < time_range[1], got time_range = "
                 f"{time_range} and initial = {initial}"
             )
+        self.manifold = manifold
         self.bound = bound
-        self.time_shape = manifold.time_shape
         self.log_range = (math.log(low), math.log(high))
-        self.offset = math.log(initial)
-        self.linear = nn.Linear(features, math.prod(manifold.time_shape))
+        self.sizes = [math.prod(manifold.ambient_shape), math.prod(manifold.time_shape)]
+        self.linear = nn.Linear(features, sum(self.sizes))
+        if bound == "soft":
+            with torch.no_grad():
+                self.linear.bias[self.sizes[0] :] += math.log(initial)
 
-    def forward(self, features: Tensor) -> Tensor:
-        raw = self.linear(features).unflatten(-1, self.time_shape or (1,))
-        raw = raw if self.time_shape else raw.squeeze(-1)
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        point, raw = self.linear(features).split(self.sizes, -1)
+        point = self.manifold.projx(point.unflatten(-1, self.manifold.ambient_shape))
+        raw = raw.unflatten(-1, self.manifold.time_shape or (1,))
+        raw = raw if self.manifold.time_shape else raw.squeeze(-1)
         if self.bound == "paper":
             low, high = PAPER_RANGE
-            return torch.exp((low + high) / 2 + (high - low) / 2 * torch.tanh(raw))
-        return soft_clamp(raw + self.offset, *self.log_range).exp()
+            return point, torch.exp((low + high) / 2 + (high - low) / 2 * torch.tanh(raw))
+        return point, soft_clamped_exp(raw, *self.log_range)

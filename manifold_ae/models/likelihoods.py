@@ -59,6 +59,12 @@ class Likelihood(nn.Module, ABC):
     def log_prob(self, output: Tensor, x: Tensor) -> Tensor:
         """log p(x | z), summed over the event, of shape ``(*)``."""
 
+    def batch_terms(self, output: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean of log p(x | z) over a batch, and the mean squared error per feature."""
+        with torch.no_grad():
+            error = nn.functional.mse_loss(self.mean(output), x)
+        return self.log_prob(output, x).mean(), error
+
     @abstractmethod
     def mean(self, output: Tensor) -> Tensor:
         """E[x | z], of shape ``(*, *event_shape)``."""
@@ -87,6 +93,13 @@ class Gaussian(Likelihood):
         features = math.prod(self.event_shape)
         constant = features * math.log(2 * math.pi * self.variance)
         return -0.5 * (self._sum((x - output).square()) / self.variance + constant)
+
+    def batch_terms(self, output: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        # One fused kernel forward and one backward, instead of seven passes over the batch.
+        error = nn.functional.mse_loss(output, x)
+        half = 0.5 * math.prod(self.event_shape)
+        constant = half * math.log(2 * math.pi * self.variance)
+        return error * (-half / self.variance) - constant, error
 
     def mean(self, output: Tensor) -> Tensor:
         return output

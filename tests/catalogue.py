@@ -1,0 +1,75 @@
+"""The manifolds that every contract is held to. Adding a manifold to the suite is one line here.
+
+What a test needs to know beyond the manifold itself is asked of the library: whether it is
+compact, which generic functions of ``heat`` are registered for it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from manifold_ae import heat
+from manifold_ae.manifolds import Euclidean, FlatTorus, Manifold, Sphere
+
+MANIFOLDS: tuple[Manifold, ...] = (
+    Euclidean(1),
+    Euclidean(2),
+    Euclidean(3),
+    Sphere(1),
+    Sphere(2),
+    Sphere(3),
+    Sphere(5),
+    Sphere(10),
+    FlatTorus(1),
+    FlatTorus(2),
+    FlatTorus(3),
+)
+
+
+def has(function: Any, manifold: Manifold) -> bool:
+    """Whether a generic function of ``heat`` is registered for a manifold."""
+    return function.dispatch(type(manifold)) is not function.dispatch(object)
+
+
+COMPACT = tuple(M for M in MANIFOLDS if M.compact)
+WITH_KERNEL = tuple(M for M in MANIFOLDS if has(heat.log_kernel, M))
+WITH_SAMPLER = tuple(M for M in MANIFOLDS if has(heat.brownian_step, M))
+WITH_EXACT_KL = tuple(M for M in MANIFOLDS if has(heat.kl_uniform, M))
+
+
+def over(manifolds: tuple[Manifold, ...]) -> Callable[[Any], Any]:
+    """Parametrise a test over ``manifold``, with readable names."""
+    return pytest.mark.parametrize("manifold", manifolds, ids=[M.spec for M in manifolds])
+
+
+def points(manifold: Manifold, *shape: int, **kwargs: Any) -> Tensor:
+    """Random points, of the default prior's law: uniform where there is a uniform one."""
+    return manifold.default_prior().sample(torch.Size(shape), **kwargs)  # type: ignore[call-arg]
+
+
+def tangents(manifold: Manifold, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Random tangent vectors at x: the tangent part of standard normal ambient ones."""
+    noise = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
+    return manifold.proju(x, noise)
+
+
+def unit_tangents(
+    manifold: Manifold, x: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """Random tangent vectors at x, of length one."""
+    u = tangents(manifold, x, generator)
+    return u / manifold.inner(x, u, keepdim=True).sqrt()
+
+
+def event_norm(manifold: Manifold, u: Tensor) -> Tensor:
+    """Euclidean length of ambient vectors, over all the axes of a point."""
+    return torch.linalg.vector_norm(u.flatten(u.dim() - len(manifold.ambient_shape)), dim=-1)
+
+
+def batched_time(manifold: Manifold, t: Tensor) -> Tensor:
+    """Times of shape ``(*, *time_shape)`` from one number a sample, the same in every entry."""
+    shape = t.shape + (1,) * len(manifold.time_shape)
+    return t.reshape(shape).expand(t.shape + manifold.time_shape)
