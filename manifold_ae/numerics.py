@@ -5,6 +5,7 @@ textbook formula is not; each has a test of that limit.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -19,7 +20,6 @@ __all__ = [
     "normalise",
     "sinc_sqrt",
     "soft_clamp",
-    "soft_clamped_exp",
     "with_slopes",
 ]
 
@@ -115,51 +115,29 @@ def chord_angle(x: Tensor, y: Tensor) -> Tensor:
     return 2 * torch.atan2(difference, total)
 
 
-class _Normalise(torch.autograd.Function):
-    """One node of the graph where the formula has nine: every step of a random walk is one."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(y: Tensor) -> tuple[Tensor, Tensor]:
-        norm = _norm(y)
-        zero = norm == 0
-        inverse = (norm + zero).reciprocal_()
-        x = (y * inverse).to(y.dtype)
-        x.select(-1, 0).add_(zero.squeeze(-1))
-        return x, inverse.masked_fill_(zero, 0).clamp_max_(torch.finfo(y.dtype).max).to(y.dtype)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(*output, *inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        x, inverse, y = ctx.saved_tensors
-        gradient = gradients[0]
-        if torch.is_grad_enabled():  # for a second derivative, through y itself
-            inverse = (1 / torch.where(inverse > 0, _norm(y), torch.inf)).to(y.dtype)
-        along = (gradient * x).sum(-1, keepdim=True)
-        return torch.addcmul(gradient, along, x, value=-1) * inverse
-
-
-def _norm(y: Tensor) -> Tensor:
-    """Length in float64, without underflow or overflow of the squares."""
-    if y.dtype != torch.float64:
-        return torch.linalg.vector_norm(y, dim=-1, keepdim=True, dtype=torch.float64)
-    scale = y.detach().abs().amax(-1, keepdim=True)
-    scale = scale.masked_fill_(scale == 0, 1)
-    return scale * torch.linalg.vector_norm(y / scale, dim=-1, keepdim=True)
-
-
 def normalise(y: Tensor) -> Tensor:
     r"""y / \|y\| over the last axis, for vectors of any magnitude that the dtype can hold.
 
     The zero vector has no direction: every unit vector is equally close to it, and the first
     basis vector is returned, with gradient zero.
     """
-    return _Normalise.apply(y)[0]
+    if y.dtype == torch.float64:
+        # Scaled by the largest entry, no square underflows or overflows.
+        scale = y.detach().abs().amax(-1, keepdim=True)
+        y = y / torch.where(scale > 0, scale, 1.0)
+        norm = torch.linalg.vector_norm(y, dim=-1, keepdim=True)
+    else:
+        norm = torch.linalg.vector_norm(y, dim=-1, keepdim=True, dtype=torch.float64).to(y.dtype)
+    tiny = torch.finfo(y.dtype).tiny
+    first = _first_basis_vector(y.shape[-1], y.dtype, y.device)
+    return torch.where(norm < tiny, first, y / norm.clamp_min(tiny))
+
+
+@lru_cache
+def _first_basis_vector(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    # A table made in inference mode could not be used in a later call that needs gradients.
+    with torch.inference_mode(False):
+        return torch.eye(1, size, dtype=dtype, device=device)[0]
 
 
 def soft_clamp(x: Tensor, low: float, high: float) -> Tensor:
@@ -170,18 +148,6 @@ def soft_clamp(x: Tensor, low: float, high: float) -> Tensor:
     """
     softplus = torch.nn.functional.softplus
     return low + softplus(x - low) - softplus(x - high)
-
-
-def soft_clamped_exp(x: Tensor, low: float, high: float) -> Tensor:
-    """exp(soft_clamp(x, low, high)), as one node of the graph."""
-
-    def evaluate(x: Tensor) -> tuple[Tensor, Tensor]:
-        above, below = x - low, x - high
-        softplus = torch.nn.functional.softplus
-        value = torch.exp(softplus(above).sub_(softplus(below)).add_(low))
-        return value, above.sigmoid_().sub_(below.sigmoid_()).mul_(value)
-
-    return with_slopes(evaluate, x)
 
 
 def log_signed_sum_exp(log_magnitude: Tensor, sign: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:

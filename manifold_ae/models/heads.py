@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from manifold_ae.manifolds import Manifold
-from manifold_ae.numerics import soft_clamped_exp
+from manifold_ae.numerics import soft_clamp
 
 __all__ = ["PosteriorHead"]
 
@@ -64,4 +64,4 @@ class PosteriorHead(nn.Module):
         if self.bound == "paper":
             low, high = PAPER_RANGE
             return point, torch.exp((low + high) / 2 + (high - low) / 2 * torch.tanh(raw))
-        return point, soft_clamped_exp(raw, *self.log_range)
+        return point, soft_clamp(raw, *self.log_range).exp()
