@@ -33,9 +33,7 @@ class _WithSlopes(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(
-        function: Callable[..., tuple[Tensor, ...]], *points: Tensor
-    ) -> tuple[Tensor, ...]:
+    def forward(function: Callable[..., tuple[Tensor, ...]], *points: Tensor) -> tuple[Tensor, ...]:
         return function(*points)
 
     @staticmethod

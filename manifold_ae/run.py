@@ -237,9 +237,11 @@ def build_model(config: VAE, event_shape: tuple[int, ...]) -> DeltaVAE:
 def make_fabric(config: VAE) -> Fabric:
     """Device, precision and processes."""
     kind, _, index = config.device.partition(":")
-    known = ("auto", "cpu", "cuda", "mps")
-    if kind not in known:
-        raise ValueError(f"device = {config.device!r}: expected one of {', '.join(known)}, cuda:K")
+    if kind == "auto":
+        # Not Apple's GPU: it has no float64, in which the heat kernels are evaluated.
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
+        raise ValueError(f"device = {config.device!r}: expected auto, cpu, cuda or cuda:K")
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError("device = 'cuda': this PyTorch sees no GPU; use --device cpu or auto")
     devices: Any = [int(index)] if index else config.devices

@@ -201,10 +201,10 @@ def fit(
                 step_optimizer.zero_grad(set_to_none=True)
                 fabric.backward(terms["loss"])
                 step_optimizer.step()
-                record.add(terms)
+                record.add(terms, batch)
                 if bar.update() or record.eager:
-                    bar.set_postfix_str(record.check(batch), refresh=False)
-            row = {"epoch": float(epoch + 1), **record.finish()}
+                    bar.set_postfix_str(record.check(), refresh=False)
+            row = {"epoch": epoch + 1, **record.finish()}
             row |= schedule.weights((epoch + 1) / epochs)
             row["seconds"] = time.monotonic() - started
             if after_epoch is not None:
@@ -229,39 +229,42 @@ class _Record:
         self.checked = 0
         self.eager = False
 
-    def add(self, terms: Mapping[str, Tensor]) -> None:
+    def add(self, terms: Mapping[str, Tensor], batch: Tensor) -> None:
         self.names = self.names or list(terms)
         row = torch.stack([terms[name].detach() for name in self.names])
         # On a CPU nothing waits for a value, so every step is looked at.
         self.eager = row.device.type == "cpu"
         self.rows.append(row)
+        self.batch = batch
 
-    def check(self, batch: Tensor) -> str:
+    def check(self) -> str:
         """Raise if a step since the last check was not finite; else a line for the bar."""
         table = torch.stack(self.rows[self.checked :]).cpu()
         bad = ~torch.isfinite(table)
         if bad.any():
             first = int(bad.any(1).nonzero()[0])
-            terms = [name for name, wrong in zip(self.names, bad[first], strict=True) if wrong]
-            values = ", ".join(
-                f"{name} = {value:.4g}"
-                for name, value in zip(self.names, table[first].tolist(), strict=True)
-            )
-            statistics = getattr(self.model, "statistics", lambda _: {})(batch)
-            state = ", ".join(f"{name} = {value:.4g}" for name, value in statistics.items())
-            raise NonFiniteLossError(
-                f"{', '.join(terms)} not finite at step {self.checked + first + 1} of "
-                f"{self.steps} in epoch {self.epoch + 1} ({values}). Latents now: {state or '?'}. "
-                "The last checkpoint is good; try a smaller learning rate, or check the data's "
-                "scaling"
-            )
+            self._fail(self.checked + first + 1, table[first], bad[first])
         self.checked = len(self.rows)
         values = dict(zip(self.names, table[-1].tolist(), strict=True))
         shown = {name: values[name] for name in ("elbo", "kl", "mse") if name in values}
         line = " ".join(f"{name} {value:.4g}" for name, value in (shown or values).items())
         return f"epoch {self.epoch + 1} {line}"
 
+    def _fail(self, step: int, row: Tensor, bad: Tensor) -> None:
+        terms = [name for name, wrong in zip(self.names, bad, strict=True) if wrong]
+        values = zip(self.names, row.tolist(), strict=True)
+        statistics = getattr(self.model, "statistics", lambda _: {})(self.batch)
+        raise NonFiniteLossError(
+            f"{', '.join(terms)} not finite at step {step} of {self.steps} in epoch "
+            f"{self.epoch + 1} ({', '.join(f'{name} = {value:.4g}' for name, value in values)}). "
+            f"State of the model: "
+            f"{', '.join(f'{k} = {v:.4g}' for k, v in statistics.items()) or 'not told'}. "
+            "The last checkpoint is good; try a smaller learning rate, or check the data's scaling"
+        )
+
     def finish(self) -> dict[str, float]:
-        """Means over the epoch."""
+        """Means over the epoch, once all of it is known to be finite."""
+        if self.checked < len(self.rows):
+            self.check()
         table = torch.stack(self.rows).double().mean(0)
         return dict(zip(self.names, table.tolist(), strict=True))

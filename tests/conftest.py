@@ -46,6 +46,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        # Workers of pytest-xdist share the cores: with threads of their own they only wait.
+        torch.set_num_threads(1)
     name = config.getoption("--device")
     try:
         torch.zeros(1, device=name)

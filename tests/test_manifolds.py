@@ -330,7 +330,9 @@ def test_volume_is_that_of_the_uniform_law(manifold, device, generator):
     n, r, d = 400_000, 0.5, manifold.dim
     kwargs = {"generator": generator, "dtype": torch.float64, "device": device}
     centre = manifold.random_uniform(**kwargs)
-    inside = (manifold.dist(centre, manifold.random_uniform(n, **kwargs)) < r).double().mean().item()
+    inside = (
+        (manifold.dist(centre, manifold.random_uniform(n, **kwargs)) < r).double().mean().item()
+    )
     curvature = manifold.scalar_curvature(centre).item()
     unit_ball = math.pi ** (d / 2) / math.gamma(d / 2 + 1)
     ball = unit_ball * r**d * (1 - curvature * r**2 / (6 * (d + 2)))
@@ -498,7 +500,9 @@ def test_broadcasting_pairs_the_right_points(manifold, draw, tolerance):
         for j in range(2):
             one = manifold.dist(x[i, 0], y[j])
             assert (manifold.dist(x, y)[i, j] - one).abs().item() <= tolerance
-            assert largest(manifold.logmap(x, y)[i, j] - manifold.logmap(x[i, 0], y[j])) <= tolerance
+            assert (
+                largest(manifold.logmap(x, y)[i, j] - manifold.logmap(x[i, 0], y[j])) <= tolerance
+            )
 
 
 # ---- angles ---------------------------------------------------------------------------------

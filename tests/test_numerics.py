@@ -154,7 +154,9 @@ def test_chord_angle_gradient_has_length_one_and_is_zero_at_the_ends(dtype, devi
         y = torch.tensor(on_circle(theta), dtype=dtype, device=device, requires_grad=True)
         (slope,) = torch.autograd.grad(chord_angle(x, y), y)
         tangent = slope - (slope * y.detach()).sum() * y.detach()
-        assert tangent.norm().item() == pytest.approx(1.0, abs=1e-5 if dtype.itemsize == 4 else 1e-9)
+        assert tangent.norm().item() == pytest.approx(
+            1.0, abs=1e-5 if dtype.itemsize == 4 else 1e-9
+        )
 
 
 def magnitudes(dtype: torch.dtype) -> list[float]:

@@ -83,7 +83,7 @@ def _vae_options(command: Callable[..., Any]) -> Callable[..., Any]:
         _field("restarts", help="Short trials, the best by training ELBO goes on."),
         _field("restart_epochs", help="Epochs of a trial."),
         _field("num_samples", help="Importance samples for the final log-likelihood."),
-        _field("device", help="auto, cpu, cuda, cuda:K or mps."),
+        _field("device", help="auto, cpu, cuda or cuda:K."),
         _field("precision", help="As lightning-fabric names it: 32-true, bf16-mixed, ..."),
         _field("devices", help="Processes, one a device, trained data-parallel."),
     ]
@@ -143,7 +143,9 @@ def _fresh_folder(experiment: VAE) -> Path:
     data = Path(experiment.data).stem
     name = f"{data}-{experiment.manifold}".replace(":", "").replace("*", "x")
     return next(
-        folder for k in range(1, sys.maxsize) if not (folder := Path("runs") / f"{name}-{k}").exists()
+        folder
+        for k in range(1, sys.maxsize)
+        if not (folder := Path("runs") / f"{name}-{k}").exists()
     )
 
 

@@ -48,7 +48,11 @@ def _short_time(
     if not manifold.compact:
         raise ValueError(f"{manifold!r} is not compact: it has no uniform law to diverge from")
     d = manifold.dim
-    if not allow_inaccurate and not torch.compiler.is_compiling() and bool((d * time > SHORT_TIME).any()):
+    if (
+        not allow_inaccurate
+        and not torch.compiler.is_compiling()
+        and bool((d * time > SHORT_TIME).any())
+    ):
         raise ValueError(
             f"time = {time.max().item():.4g} is too long for the short-time formula on "
             f"{manifold!r} (it holds up to {SHORT_TIME / d:.3g}); use kl_divergence, which is "

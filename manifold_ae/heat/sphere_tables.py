@@ -43,9 +43,7 @@ def _log_relative_density(dim: int, r: np.ndarray, t: np.ndarray) -> np.ndarray:
 def _relative_excess(dim: int, r: np.ndarray, t: np.ndarray) -> np.ndarray:
     """V q − 1 for times at which the spectral series holds."""
     r_, t_ = torch.from_numpy(r), torch.from_numpy(t)
-    excess = (
-        circle.relative_excess(r_, t_) if dim == 1 else sphere.relative_excess(dim, r_, t_)
-    )
+    excess = circle.relative_excess(r_, t_) if dim == 1 else sphere.relative_excess(dim, r_, t_)
     return excess.numpy()
 
 

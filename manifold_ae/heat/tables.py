@@ -116,8 +116,9 @@ class Table1(_Table):
         (u,) = points
         coefficients, exponents = self._tensors(u)
         cell, s = self._locate(u, 0)
-        powers = s[..., None, None] ** exponents[:, None]
-        return (coefficients[cell.long()] @ powers).squeeze(-1).unbind(-1)
+        # Products and sums, not matmul, which autocast would round to half precision.
+        powers = s[..., None, None] ** exponents
+        return (coefficients[cell.long()] * powers).sum(-1).unbind(-1)
 
 
 class Table2(_Table):
@@ -156,6 +157,6 @@ class Table2(_Table):
         x_cell, s = self._locate(x, 0)
         u_cell, w = self._locate(u, 1)
         block = coefficients[torch.add(u_cell, x_cell, alpha=self.cells[1]).long()]
-        powers_of_w = w[..., None, None, None] ** exponents[:, None]
-        powers_of_s = s[..., None, None] ** exponents[:, None]
-        return ((block @ powers_of_w).squeeze(-1) @ powers_of_s).squeeze(-1).unbind(-1)
+        powers_of_w = w[..., None, None, None] ** exponents
+        powers_of_s = s[..., None, None] ** exponents
+        return ((block * powers_of_w).sum(-1) * powers_of_s).sum(-1).unbind(-1)

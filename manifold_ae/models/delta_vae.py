@@ -154,9 +154,7 @@ class DeltaVAE(nn.Module):
     # ---- evaluation -------------------------------------------------------------------------
 
     @torch.no_grad()
-    def elbo(
-        self, x: Tensor, *, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
+    def elbo(self, x: Tensor, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """ELBO, KL and squared error per observation, with one exact posterior sample each."""
         q = self.posterior_law(x)
         output = self._output(q.sample(generator=generator))
@@ -208,7 +206,10 @@ class DeltaVAE(nn.Module):
         """
         parameter = next(self.parameters())
         z: Any = self.prior.sample(
-            (n,), generator=generator, dtype=parameter.dtype, device=parameter.device  # type: ignore[call-arg]
+            (n,),
+            generator=generator,
+            dtype=parameter.dtype,
+            device=parameter.device,  # type: ignore[call-arg]
         )
         output = self._output(z)
         if noise:

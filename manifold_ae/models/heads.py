@@ -57,7 +57,12 @@ class PosteriorHead(nn.Module):
                 self.linear.bias[self.sizes[0] :] += math.log(initial)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        point, raw = self.linear(features).split(self.sizes, -1)
+        # Half precision would move points by 1e-2 and times by as much.
+        with torch.autocast(features.device.type, enabled=False):
+            return self._read(self.linear(features.to(self.linear.weight.dtype)))
+
+    def _read(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        point, raw = output.split(self.sizes, -1)
         point = self.manifold.projx(point.unflatten(-1, self.manifold.ambient_shape))
         raw = raw.unflatten(-1, self.manifold.time_shape or (1,))
         raw = raw if self.manifold.time_shape else raw.squeeze(-1)

@@ -43,9 +43,7 @@ class Likelihood(nn.Module, ABC):
 
     def __init__(self, event_shape: int | Sequence[int]) -> None:
         super().__init__()
-        self.event_shape = (
-            (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
-        )
+        self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
 
     def output_layer(self, in_features: int) -> nn.Module:
         """The decoder's last layer: features ``(*, in_features)`` to ``(*, *event_shape)``."""

@@ -22,9 +22,7 @@ class MLP(nn.Module):
 
     def __init__(self, event_shape: int | Sequence[int], hidden: Sequence[int]) -> None:
         super().__init__()
-        self.event_shape = (
-            (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
-        )
+        self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
         if not hidden or min(*hidden, *self.event_shape, 1) < 1:
             raise ValueError(
                 f"MLP needs at least one hidden layer and positive sizes, got event_shape = "

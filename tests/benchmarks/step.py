@@ -136,9 +136,10 @@ def loop_overhead(device: torch.device, batch: int, rounds: int) -> dict[str, fl
     for _ in range(max(3, rounds // 5)):
         bare = timed(step, device, len(source))
         whole = timed(
-            lambda: fit(
-                model, source, epochs=1, schedule=Schedule(), fabric=fabric, progress=False
-            ) and None,
+            lambda: (
+                fit(model, source, epochs=1, schedule=Schedule(), fabric=fabric, progress=False)
+                and None
+            ),
             device,
             1,
         ) / len(source)

@@ -1,0 +1,59 @@
+"""Configurations: what is refused, and the way to TOML and back."""
+
+import pytest
+
+from manifold_ae.experiments import VAE
+
+
+def test_toml_round_trip(tmp_path):
+    config = VAE(manifold="torus:2", data='odd "name"\\n.npy', encoder_hidden=(7, 8), lr=3e-4)
+    path = tmp_path / "config.toml"
+    path.write_text(config.to_toml(), encoding="utf-8")
+    assert VAE.from_mapping(VAE.read(path)) == config
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_name():
+    with pytest.raises(ValueError, match=r"unknown key 'epoch' \(did you mean 'epochs'\?\)"):
+        VAE.from_mapping({"epoch": 3})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("epochs", "many"),
+        ("epochs", 1.5),
+        ("epochs", True),
+        ("epochs", 0),
+        ("lr", "fast"),
+        ("lr", float("nan")),
+        ("lr", -1e-3),
+        ("encoder_hidden", [512, "wide"]),
+        ("manifold", 2),
+        ("split", "middle"),
+        ("test_fraction", 1.0),
+        ("kl_warmup", 2.0),
+        ("seed", -1),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(key, value):
+    with pytest.raises(ValueError, match=key):
+        VAE.from_mapping({key: value})
+
+
+def test_settings_are_read_as_toml_or_as_words():
+    assert VAE.parse_setting("epochs=3") == ("epochs", 3)
+    assert VAE.parse_setting("encoder_hidden=[4, 5]") == ("encoder_hidden", [4, 5])
+    assert VAE.parse_setting("data=recording.npy") == ("data", "recording.npy")
+    assert VAE.parse_setting("lr = 1e-2") == ("lr", 0.01)
+    with pytest.raises(ValueError, match="KEY=VALUE"):
+        VAE.parse_setting("epochs")
+
+
+@pytest.mark.parametrize("content", ["epochs = ", "[[[", "\x00", "epohcs = 3"])
+def test_a_broken_file_is_refused(tmp_path, content):
+    path = tmp_path / "config.toml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"config\.toml|epohcs"):
+        VAE.read(path)
+    with pytest.raises(ValueError, match="missing"):
+        VAE.read(tmp_path / "missing.toml")
