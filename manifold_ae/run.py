@@ -332,7 +332,7 @@ def train(
                 done = attempt(trial, where, done, config.restart_epochs)[1]
             if done is not None:
                 trials.append((done.history[config.restart_epochs - 1]["elbo"], trial, done))
-        elbo, winner, best = max(trials, key=lambda entry: entry[0])
+        _, winner, best = max(trials, key=lambda entry: entry[0])
         start = start or best
         extra["trials"] = [float(entry[0]) for entry in trials]
     model, last = attempt(winner, folder, start, None)
@@ -387,6 +387,8 @@ def prepare_folder(folder: Path, config: VAE, resume: bool) -> Path:
             ]
             raise ValueError(f"cannot resume {folder} with {', '.join(changed)}")
     folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.rglob(".*.part"):  # of a process that was killed while it wrote
+        leftover.unlink()
     write_aside(path, lambda temporary: temporary.write_text(config.to_toml(), encoding="utf-8"))
     return folder
 

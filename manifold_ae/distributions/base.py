@@ -1,6 +1,6 @@
 """What the laws on a manifold share: shapes, checks of arguments, sampling with a generator."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -40,19 +40,20 @@ class ManifoldDistribution(Distribution):
     compiling.
     """
 
-    arg_constraints = {}  # noqa: RUF012  (torch's name; arguments are checked below)
+    # torch's name; arguments are checked by the constructors.
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}  # type: ignore[assignment]
     has_rsample = True
 
     def __init__(
         self,
         manifold: Manifold,
-        batch_shape: torch.Size = torch.Size(),
+        batch_shape: tuple[int, ...] = (),
         *,
         validate_args: bool | None = None,
     ) -> None:
         self.manifold = manifold
         event_shape = torch.Size(manifold.ambient_shape)
-        super().__init__(batch_shape, event_shape, validate_args=validate_args)
+        super().__init__(torch.Size(batch_shape), event_shape, validate_args=validate_args)
 
     @property
     def _checked(self) -> bool:
@@ -68,13 +69,13 @@ class ManifoldDistribution(Distribution):
         return self
 
     def rsample(
-        self, sample_shape: Any = torch.Size(), *, generator: torch.Generator | None = None
+        self, sample_shape: Any = (), *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Reparametrised samples, of shape ``(*sample_shape, *batch_shape, *event_shape)``."""
         raise NotImplementedError(f"{type(self).__name__} has no reparametrised sampler")
 
     def sample(
-        self, sample_shape: Any = torch.Size(), *, generator: torch.Generator | None = None
+        self, sample_shape: Any = (), *, generator: torch.Generator | None = None
     ) -> Tensor:
         """Samples without gradient, of shape ``(*sample_shape, *batch_shape, *event_shape)``."""
         with torch.no_grad():

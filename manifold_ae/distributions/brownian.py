@@ -37,8 +37,13 @@ class _Brownian(ManifoldDistribution):
         loc_batch = loc.shape[: loc.dim() - len(manifold.ambient_shape)]
         time_batch = time.shape[: time.dim() - len(manifold.time_shape)]
         batch_shape = torch.broadcast_shapes(loc_batch, time_batch)
-        self.loc = loc.expand(batch_shape + manifold.ambient_shape)
-        self.time = time.expand(batch_shape + manifold.time_shape)
+        # A view that changes nothing is still a node of the graph, in every training step.
+        self.loc = (
+            loc if loc_batch == batch_shape else loc.expand(batch_shape + manifold.ambient_shape)
+        )
+        self.time = (
+            time if time_batch == batch_shape else time.expand(batch_shape + manifold.time_shape)
+        )
         super().__init__(manifold, batch_shape, validate_args=validate_args)
 
     def __repr__(self) -> str:
@@ -80,7 +85,7 @@ class HeatKernel(_Brownian):
         return HeatKernel(self.manifold, loc, time, validate_args=False)
 
     def rsample(
-        self, sample_shape: Any = torch.Size(), *, generator: torch.Generator | None = None
+        self, sample_shape: Any = (), *, generator: torch.Generator | None = None
     ) -> Tensor:
         noise = normal_like(self.loc, self._extended_shape(torch.Size(sample_shape)), generator)
         return heat.brownian_step(self.manifold, self.loc, self.time, noise)
@@ -132,7 +137,7 @@ class RandomWalk(_Brownian):
         return RandomWalk(self.manifold, loc, time, self.steps, validate_args=False)
 
     def rsample(
-        self, sample_shape: Any = torch.Size(), *, generator: torch.Generator | None = None
+        self, sample_shape: Any = (), *, generator: torch.Generator | None = None
     ) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         noise = normal_like(self.loc, (self.steps, *shape), generator)

@@ -36,7 +36,7 @@ class _Prior(ManifoldDistribution):
 
     def rsample(
         self,
-        sample_shape: Any = torch.Size(),
+        sample_shape: Any = (),
         *,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
@@ -47,7 +47,7 @@ class _Prior(ManifoldDistribution):
 
     def sample(
         self,
-        sample_shape: Any = torch.Size(),
+        sample_shape: Any = (),
         *,
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,

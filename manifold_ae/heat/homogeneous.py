@@ -52,10 +52,14 @@ def _divergence(dim: int, t: Tensor) -> Tensor:
     return with_slopes(evaluate, t)
 
 
+def _batched(t: Tensor, x: Tensor) -> Tensor:
+    """One time a point of x, of shape ``(*, n)``."""
+    return t if t.shape == x.shape[:-1] else t.expand(torch.broadcast_shapes(t.shape, x.shape[:-1]))
+
+
 @kl_uniform.register
 def _(manifold: Sphere, x: Tensor, t: Tensor) -> Tensor:
-    divergence = _divergence(_check_sphere(manifold), t)
-    return divergence.expand(torch.broadcast_shapes(t.shape, x.shape[:-1]))
+    return _divergence(_check_sphere(manifold), _batched(t, x))
 
 
 class _SphereStep(torch.autograd.Function):
@@ -109,7 +113,9 @@ class _SphereStep(torch.autograd.Function):
 @brownian_step.register
 def _(manifold: Sphere, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     dim = _check_sphere(manifold)
-    return _SphereStep.apply(dim, x.expand_as(noise), t.expand(noise.shape[:-1]), noise)[0]
+    if x.shape != noise.shape or t.shape != noise.shape[:-1]:
+        x, t = x.expand_as(noise), t.expand(noise.shape[:-1])
+    return _SphereStep.apply(dim, x, t, noise)[0]
 
 
 @log_kernel.register
@@ -121,8 +127,7 @@ def _(manifold: FlatTorus, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
 
 @kl_uniform.register
 def _(manifold: FlatTorus, x: Tensor, t: Tensor) -> Tensor:
-    divergence = manifold.dim * _divergence(1, t)
-    return divergence.expand(torch.broadcast_shapes(t.shape, x.shape[:-1]))
+    return manifold.dim * _divergence(1, _batched(t, x))
 
 
 @brownian_step.register

@@ -93,7 +93,7 @@ class Manifold(geoopt.Manifold):
         dtype: torch.dtype | None = None,
         device: Any = None,
     ) -> Tensor:
-        """Points drawn uniformly with respect to volume, of shape ``(*sample_shape, *ambient_shape)``.
+        """Points drawn uniformly, of shape ``(*sample_shape, *ambient_shape)``.
 
         Unlike geoopt's ``random``, which takes the full shape, this takes the sample shape.
         """
@@ -126,7 +126,7 @@ class Manifold(geoopt.Manifold):
         device: Any = None,
         seed: int | None = 42,
     ) -> Tensor:
-        """geoopt's origin: the base point, of shape ``size`` (which ends with ``ambient_shape``)."""
+        """geoopt's origin: the base point, of shape ``size``, which ends with ``ambient_shape``."""
         self._sample_shape(size)
         return self.base_point(dtype=dtype, device=device).expand(size).clone()
 

@@ -205,12 +205,9 @@ class DeltaVAE(nn.Module):
         With ``noise=True``, draws from p(x | z) instead of its mean.
         """
         parameter = next(self.parameters())
-        z: Any = self.prior.sample(
-            (n,),
-            generator=generator,
-            dtype=parameter.dtype,
-            device=parameter.device,  # type: ignore[call-arg]
-        )
+        # torch's laws take no generator; the priors here also say in which dtype and where to draw.
+        prior: Any = self.prior
+        z = prior.sample((n,), generator=generator, dtype=parameter.dtype, device=parameter.device)
         output = self._output(z)
         if noise:
             return self.likelihood.draw(output, generator=generator)

@@ -8,11 +8,18 @@ from torch import Tensor, nn
 from manifold_ae.manifolds import Manifold
 from manifold_ae.numerics import soft_clamp
 
-__all__ = ["PosteriorHead"]
+__all__ = ["PosteriorHead", "reshaped"]
 
 #: Bounds of log t in the authors' code: their tanh range is twice the one that its names say
 #: (max_log_t = −5, min_log_t = −7.5), so that log t reaches −3.75 and no more.
 PAPER_RANGE = (-8.75, -3.75)
+
+
+def reshaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The last axis of x as axes of the given shape; () takes it away."""
+    if len(shape) == 1:
+        return x
+    return x.unflatten(-1, shape) if shape else x.squeeze(-1)
 
 
 class PosteriorHead(nn.Module):
@@ -63,9 +70,8 @@ class PosteriorHead(nn.Module):
 
     def _read(self, output: Tensor) -> tuple[Tensor, Tensor]:
         point, raw = output.split(self.sizes, -1)
-        point = self.manifold.projx(point.unflatten(-1, self.manifold.ambient_shape))
-        raw = raw.unflatten(-1, self.manifold.time_shape or (1,))
-        raw = raw if self.manifold.time_shape else raw.squeeze(-1)
+        point = self.manifold.projx(reshaped(point, self.manifold.ambient_shape))
+        raw = reshaped(raw, self.manifold.time_shape)
         if self.bound == "paper":
             low, high = PAPER_RANGE
             return point, torch.exp((low + high) / 2 + (high - low) / 2 * torch.tanh(raw))

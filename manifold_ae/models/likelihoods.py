@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from manifold_ae.models.heads import reshaped
 from manifold_ae.numerics import soft_clamp
 
 __all__ = ["Bernoulli", "Gaussian", "LearnedGaussian", "Likelihood", "Poisson", "named", "names"]
@@ -28,7 +29,7 @@ class _Unflattened(nn.Module):
         self.event_shape = event_shape
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.linear(features).unflatten(-1, self.event_shape)
+        return reshaped(self.linear(features), self.event_shape)
 
 
 class Likelihood(nn.Module, ABC):

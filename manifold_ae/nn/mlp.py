@@ -1,5 +1,6 @@
 """Multi-layer perceptrons, the networks of the ΔVAE paper."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -31,7 +32,7 @@ class MLP(nn.Module):
         self.out_features = hidden[-1]
         widths = [math.prod(self.event_shape), *hidden]
         layers: list[nn.Module] = []
-        for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+        for fan_in, fan_out in itertools.pairwise(widths):
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
 
