@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 __all__ = [
     "arc_over_sine",
     "chord_angle",
+    "constant",
     "cos_sqrt",
     "log_signed_sum_exp",
     "normalise",
@@ -127,15 +128,8 @@ def normalise(y: Tensor) -> Tensor:
     else:
         norm = torch.linalg.vector_norm(y, dim=-1, keepdim=True, dtype=torch.float64).to(y.dtype)
     tiny = torch.finfo(y.dtype).tiny
-    first = _first_basis_vector(y.shape[-1], y.dtype, y.device)
+    first = constant((1.0,) + (0.0,) * (y.shape[-1] - 1), y.dtype, y.device)
     return torch.where(norm < tiny, first, y / norm.clamp_min(tiny))
-
-
-@lru_cache
-def _first_basis_vector(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    # A table made in inference mode could not be used in a later call that needs gradients.
-    with torch.inference_mode(False):
-        return torch.eye(1, size, dtype=dtype, device=device)[0]
 
 
 def soft_clamp(x: Tensor, low: float, high: float) -> Tensor:
@@ -144,8 +138,18 @@ def soft_clamp(x: Tensor, low: float, high: float) -> Tensor:
     The identity inside, strictly increasing everywhere, so that a value beyond a bound keeps a
     gradient (which a hard clamp does not have). Five units inside, the value is within 0.007 of x.
     """
-    softplus = torch.nn.functional.softplus
-    return low + softplus(x - low) - softplus(x - high)
+    lower, upper = constant(low, x.dtype, x.device), constant(high, x.dtype, x.device)
+    return torch.logaddexp(x, lower) - torch.logaddexp(x, upper) + upper
+
+
+@lru_cache(maxsize=256)
+def constant(
+    value: float | tuple[float, ...], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """A number or a row of numbers as a tensor, made once: torch converts a float at every use."""
+    # A table made in inference mode could not be used in a later call that needs gradients.
+    with torch.inference_mode(False):
+        return torch.tensor(value, dtype=dtype, device=device)
 
 
 def log_signed_sum_exp(log_magnitude: Tensor, sign: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,8 @@ class Schedule:
 
     Arguments:
         lr: learning rate, the peak of it for ``"one-cycle"``.
-        shape: ``"constant"``, or ``"one-cycle"`` (cosine up over the first 30 %, cosine down).
+        shape: ``"constant"``; ``"cosine"``, constant for the first half and a cosine down; or
+            ``"one-cycle"``, a cosine up over the first 30 % and a cosine down.
         kl_warmup: the part of training over which the weight of the KL term rises linearly from 0
             to 1.
     """
@@ -61,11 +62,13 @@ class Schedule:
         """Learning rate when a fraction ``progress`` of all steps is done."""
         if self.shape == "constant":
             return self.lr
-        rise = 0.3
-        if progress < rise:
-            return self.lr * (1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * progress / rise)) / 2)
-        fall = (progress - rise) / (1 - rise)
-        return self.lr * (1e-4 + (1 - 1e-4) * (1 + math.cos(math.pi * fall)) / 2)
+        peak = 0.5 if self.shape == "cosine" else 0.3
+        if progress >= peak:
+            fall = (progress - peak) / (1 - peak)
+            return self.lr * (1e-4 + (1 - 1e-4) * (1 + math.cos(math.pi * fall)) / 2)
+        if self.shape == "cosine":
+            return self.lr
+        return self.lr * (1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * progress / peak)) / 2)
 
     def weights(self, progress: float) -> dict[str, float]:
         """Weights passed to the model when a fraction ``progress`` of all steps is done."""

@@ -9,7 +9,7 @@ import math
 import os
 import subprocess
 import sys
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -266,7 +266,7 @@ def test_divergences_between_other_laws_are_refused():
 # ---- exactness of the sampler ---------------------------------------------------------------
 
 
-@lru_cache(maxsize=None)
+@cache
 def radius_cdf(d: int, t: float) -> CubicHermiteSpline:
     """Distribution function of the distance from the start on Sᵈ, integrated from the density."""
     manifold, (nodes, weights) = Sphere(d), leggauss(8)
@@ -488,7 +488,7 @@ def test_steps_far_outside_any_table_are_finite(manifold, log_t, dtype, device, 
     assert torch.isfinite(heat.brownian_step(manifold, q.loc, q.time, noise)).all()
 
 
-@pytest.mark.parametrize("first", ["inference_mode", "vmap", "functional grad"])
+@pytest.mark.parametrize("first", ["inference_mode", "functional grad"])
 def test_what_is_cached_on_first_use_serves_training(first):
     """Tables are built when they are first needed, wherever that is: in a process of its own."""
     code = f"""
@@ -507,8 +507,6 @@ t = torch.full((4,), 0.1)
 if {first!r} == "inference_mode":
     with torch.inference_mode():
         f(t, x, y, e)
-elif {first!r} == "vmap":
-    torch.func.vmap(f)(t, x, y, e)
 else:
     torch.func.vmap(torch.func.grad(f))(t, x, y, e)
 t.requires_grad_()
@@ -548,7 +546,7 @@ def test_bias_of_the_random_walk(d, t, ratio, precision, device, generator):
 
 @over((*SPHERES, *TORI))
 def test_the_random_walk_tends_to_the_heat_kernel(manifold, device, generator):
-    n, t, rate = 20_000, 0.3, manifold.dim if isinstance(manifold, Sphere) else 1
+    n, t, rate = 6_000, 0.3, manifold.dim if isinstance(manifold, Sphere) else 1
     loc = manifold.base_point(dtype=torch.float64, device=device)
     z = RandomWalk(manifold, loc, t, steps=100).sample((n,), generator=generator)
     error = z.std(0) / math.sqrt(n)
@@ -708,29 +706,3 @@ def test_vmap_and_grad_of_the_divergence_and_the_sampler(manifold, device, gener
         q.loc, q.time, noise
     )
     assert torch.allclose(stepped, heat.brownian_step(manifold, q.loc, q.time, noise))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("manifold", [Euclidean(2), Sphere(2), FlatTorus(2)], ids=str)
-@pytest.mark.filterwarnings("ignore")  # of the compiler's own making
-def test_sampling_and_divergence_compile_without_a_break(manifold, device, generator):
-    prior = manifold.default_prior()
-
-    def step(loc: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        q = HeatKernel(manifold, loc, time, validate_args=False)
-        return q.rsample().sum() + kl_divergence(q, prior).sum()
-
-    loc = points(manifold, 8, generator=generator, device=device)
-    time = batched_time(manifold, torch.full((8,), 0.2, device=device))
-    step(loc, time)  # tables are built before anything is traced
-    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
-    leaf = time.clone().requires_grad_()
-    torch.manual_seed(3)
-    found = compiled(loc, leaf)
-    (slope,) = torch.autograd.grad(found, leaf)
-    torch.manual_seed(3)
-    other = time.clone().requires_grad_()
-    expected = step(loc, other)
-    (expected_slope,) = torch.autograd.grad(expected, other)
-    assert found.item() == pytest.approx(expected.item(), rel=1e-4)
-    assert torch.allclose(slope, expected_slope, rtol=1e-3)

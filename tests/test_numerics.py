@@ -170,14 +170,21 @@ def test_normalise_holds_for_every_magnitude(dtype, device):
         y = torch.tensor(size * direction, dtype=torch.float64).to(dtype).to(device)
         y.requires_grad_()
         unit = normalise(y)
-        # A subnormal number holds fewer digits, and a GPU may hold it as zero.
+        assert unit.norm().item() == pytest.approx(1.0, abs=4 * torch.finfo(dtype).eps)
+        # A subnormal number holds fewer digits, a GPU may hold it as zero, and the slope 1/|y|
+        # is beyond the largest number.
         if size >= torch.finfo(dtype).tiny * 16:
             assert unit.detach().cpu().double().numpy() == pytest.approx(
                 direction, abs=4 * torch.finfo(dtype).eps
             )
-        assert unit.norm().item() == pytest.approx(1.0, abs=4 * torch.finfo(dtype).eps)
-        (slope,) = torch.autograd.grad(unit[0], y)
-        assert torch.isfinite(slope).all()
+            (slope,) = torch.autograd.grad(unit[0], y)
+            assert torch.isfinite(slope).all()
+
+
+def test_normalise_holds_where_the_length_itself_overflows(dtype, device):
+    largest = torch.finfo(dtype).max
+    y = torch.tensor([largest, -largest, largest, largest], dtype=dtype, device=device)
+    assert normalise(y).tolist() == pytest.approx([0.5, -0.5, 0.5, 0.5], rel=1e-6)
 
 
 def test_normalise_of_zero_is_the_first_basis_vector_with_gradient_zero(dtype, device):

@@ -77,7 +77,11 @@ def _vae_options(command: Callable[..., Any]) -> Callable[..., Any]:
         _field("batch_size", help="Batch size."),
         _field("steps_per_epoch", help="Steps an epoch where data are drawn afresh."),
         _field("lr", help="Learning rate of Adam."),
-        _field("lr_schedule", type=click.Choice(["constant", "one-cycle"]), help="Its course."),
+        _field(
+            "lr_schedule",
+            type=click.Choice(["constant", "cosine", "one-cycle"]),
+            help="Its course.",
+        ),
         _field("kl_warmup", help="Part of training over which the KL's weight rises to 1."),
         _field("seed", help="Seed of weights, order and noise."),
         _field("restarts", help="Short trials, the best by training ELBO goes on."),

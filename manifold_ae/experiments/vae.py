@@ -70,7 +70,7 @@ class VAE(Configuration):
             "translations": ("fresh", "fixed"),
             "posterior": ("heat-kernel", "random-walk"),
             "time_bound": ("soft", "paper"),
-            "lr_schedule": ("constant", "one-cycle"),
+            "lr_schedule": ("constant", "cosine", "one-cycle"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:

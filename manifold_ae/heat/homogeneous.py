@@ -80,11 +80,11 @@ class _SphereStep(torch.autograd.Function):
         if dim == 1:
             radius, by_length, by_time = length * t.sqrt(), t.sqrt(), length / (2 * t.sqrt())
         else:
-            ratio, ratio_by_length, ratio_by_log_time = radius_table(dim).evaluate(length, t.log())
-            factor = torch.exp(ratio).mul_(t.sqrt())
-            radius = length * factor
-            by_length = factor + radius * ratio_by_length
-            by_time = radius * (0.5 + ratio_by_log_time) / t
+            log_ratio, along_length, along_log_time = radius_table(dim).evaluate(length, t.log())
+            ratio = log_ratio.exp()
+            radius = length * ratio
+            by_length = torch.addcmul(ratio, radius, along_length)
+            by_time = radius * along_log_time / t
         cosine, sine = radius.cos().unsqueeze(-1), radius.sin().unsqueeze(-1)
         direction = v / length.unsqueeze(-1)
         z = torch.addcmul(cosine * x, sine, direction)

@@ -9,8 +9,8 @@ its softplus, is positive and accurate relative to itself, derivative included, 
 
 **Radius.** Draw a tangent vector v ∼ N(0, I): ρ = \|v\| has the χ law of d degrees of freedom.
 G_t = F_t⁻¹ ∘ F_χ, with F_t the distribution function of the geodesic distance at time t, turns ρ
-into that distance. What is tabulated is log(G_t(ρ) / (√t ρ)) over (ρ, log t): zero in the limit of
-short times, −½ log t + const in that of long ones, smooth in between.
+into that distance. What is tabulated is log(G_t(ρ)/ρ) over (ρ, log t): ½ log t in the limit of short
+times, constant in t in that of long ones, smooth in between.
 """
 
 import math
@@ -89,7 +89,7 @@ def divergence_table(dim: int) -> Table1:
 
 @lru_cache
 def radius_table(dim: int) -> Table2:
-    """log(G_t(ρ) / (√t ρ)) over (ρ, log t), for dim ≥ 2; see the module's docstring."""
+    """log(G_t(ρ)/ρ) over (ρ, log t), for dim ≥ 2; see the module's docstring."""
     reach = REACH + math.sqrt(dim)
 
     def log_ratio(rho: np.ndarray, u: np.ndarray) -> np.ndarray:
@@ -97,11 +97,11 @@ def radius_table(dim: int) -> Table2:
         log_peak = _log_relative_density(dim, np.zeros(()), t) - math.log(_volume(dim))
         at_zero = -0.5 * math.log(2 * math.pi) - log_peak / dim
         radius = _matched_radius(dim, rho[1:, None], t)
-        return np.vstack([at_zero, np.log(radius / rho[1:, None])]) - 0.5 * u
+        return np.vstack([at_zero, np.log(radius / rho[1:, None])])
 
-    # Long before t = 100 the law is uniform to rounding, and the ratio is −½ log t + const.
+    # Long before t = 100 the law is uniform to rounding.
     times = (math.log(1e-7), math.log(1e2))
-    return Table2(log_ratio, (0.0, reach), 60, times, 42, slope_above=-0.5)
+    return Table2(log_ratio, (0.0, reach), 60, times, 42, slope_below=0.5)
 
 
 def _volume(dim: int) -> float:

@@ -6,6 +6,7 @@ derivative to the accuracy of the table. Tables are built in float64 and evaluat
 and on the device of their argument.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -46,7 +47,7 @@ class _Table:
         self.rates = [n / (b - a) for (a, b), n in zip(ranges, cells, strict=True)]
         self.starts = [1 - a * r for (a, _), r in zip(ranges, self.rates, strict=True)]
         self.cells = [n + 2 for n in cells]
-        self._copies: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
+        self._copies: dict[tuple[torch.dtype, torch.device], tuple[Tensor, ...]] = {}
         self._master: Tensor
 
     def evaluate(self, *points: Tensor) -> tuple[Tensor, ...]:
@@ -56,19 +57,31 @@ class _Table:
     def __call__(self, *points: Tensor) -> Tensor:
         return with_slopes(self.evaluate, *torch.broadcast_tensors(*points))
 
-    def _tensors(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Coefficients and the exponents 0 ... DEGREE, of a dtype and on a device."""
+    def _tensors(self, like: Tensor) -> tuple[Tensor, ...]:
+        """Coefficients, rates, starts, last cells, strides of cells, and exponents 0 ... DEGREE."""
         key = (like.dtype, like.device)
         if key not in self._copies:
-            exponents = torch.arange(DEGREE + 1, dtype=like.dtype, device=like.device)
-            self._copies[key] = (self._master.to(like), exponents)
+            last = [n - 1 for n in self.cells]
+            strides = [math.prod(self.cells[axis + 1 :]) for axis in range(len(self.cells))]
+            rows = (self.rates, self.starts, last, strides, range(DEGREE + 1))
+            with torch.inference_mode(False):
+                self._copies[key] = (
+                    self._master.to(like),
+                    *(torch.tensor(tuple(row), dtype=key[0], device=key[1]) for row in rows),
+                )
         return self._copies[key]
 
-    def _locate(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-        """Index of the cell that holds x, as a float, and the position in it, in [0, 1]."""
-        position = x * self.rates[axis] + self.starts[axis]
-        cell = position.floor().clamp_(0, self.cells[axis] - 1)
-        return cell, position - cell
+    def _locate(self, *points: Tensor) -> tuple[Tensor, Tensor]:
+        """Coefficients of the cell that holds a point, and powers of its position in the cell.
+
+        The powers have shape ``(*, variables, DEGREE + 1)``. Few and plain operations: this
+        stands in every training step, where each costs more than its arithmetic.
+        """
+        coefficients, rates, starts, last, strides, exponents = self._tensors(points[0])
+        position = torch.addcmul(starts, torch.stack(points, -1), rates)
+        cell = torch.minimum(position.floor(), last).clamp_min(0)
+        powers = (position - cell).unsqueeze(-1) ** exponents
+        return coefficients[(cell * strides).sum(-1).long()], powers
 
 
 def _to_cells(values: np.ndarray, axis: int, slopes: tuple[float, float]) -> np.ndarray:
@@ -113,12 +126,9 @@ class Table1(_Table):
         self._master = torch.from_numpy(np.stack([value, self.rates[0] * _derivative(value)], 1))
 
     def evaluate(self, *points: Tensor) -> tuple[Tensor, ...]:
-        (u,) = points
-        coefficients, exponents = self._tensors(u)
-        cell, s = self._locate(u, 0)
+        block, powers = self._locate(*points)  # (*, 2, 6), (*, 1, 6)
         # Products and sums, not matmul, which autocast would round to half precision.
-        powers = s[..., None, None] ** exponents
-        return (coefficients[cell.long()] * powers).sum(-1).unbind(-1)
+        return (block * powers).sum(-1).unbind(-1)
 
 
 class Table2(_Table):
@@ -152,11 +162,6 @@ class Table2(_Table):
         self._master = torch.from_numpy(stacked.reshape(-1, 3, DEGREE + 1, DEGREE + 1))
 
     def evaluate(self, *points: Tensor) -> tuple[Tensor, ...]:
-        x, u = points
-        coefficients, exponents = self._tensors(x)
-        x_cell, s = self._locate(x, 0)
-        u_cell, w = self._locate(u, 1)
-        block = coefficients[torch.add(u_cell, x_cell, alpha=self.cells[1]).long()]
-        powers_of_w = w[..., None, None, None] ** exponents
-        powers_of_s = s[..., None, None] ** exponents
-        return ((block * powers_of_w).sum(-1) * powers_of_s).sum(-1).unbind(-1)
+        block, powers = self._locate(*points)  # (*, 3, 6, 6), (*, 2, 6)
+        along_u = (block * powers[..., None, 1:, :]).sum(-1)
+        return (along_u * powers[..., :1, :]).sum(-1).unbind(-1)

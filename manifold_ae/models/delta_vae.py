@@ -125,7 +125,7 @@ class DeltaVAE(nn.Module):
         output = self._output(q.rsample())
         log_prob, mse = self.likelihood.batch_terms(output, x)
         kl = kl_divergence(q.limit, self.prior).mean()
-        loss = kl_weight * kl - log_prob
+        loss = torch.add(-log_prob, kl, alpha=kl_weight)
         with torch.no_grad():
             log_time = q.time.log().mean()  # type: ignore[attr-defined]
             return {

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from manifold_ae.models.heads import reshaped
-from manifold_ae.numerics import soft_clamp
+from manifold_ae.numerics import constant, soft_clamp
 
 __all__ = ["Bernoulli", "Gaussian", "LearnedGaussian", "Likelihood", "Poisson", "named", "names"]
 
@@ -90,15 +90,15 @@ class Gaussian(Likelihood):
 
     def log_prob(self, output: Tensor, x: Tensor) -> Tensor:
         features = math.prod(self.event_shape)
-        constant = features * math.log(2 * math.pi * self.variance)
-        return -0.5 * (self._sum((x - output).square()) / self.variance + constant)
+        norm = features * math.log(2 * math.pi * self.variance)
+        return -0.5 * (self._sum((x - output).square()) / self.variance + norm)
 
     def batch_terms(self, output: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         # One fused kernel forward and one backward, instead of seven passes over the batch.
         error = nn.functional.mse_loss(output, x)
         half = 0.5 * math.prod(self.event_shape)
-        constant = half * math.log(2 * math.pi * self.variance)
-        return error * (-half / self.variance) - constant, error
+        most = constant(-half * math.log(2 * math.pi * self.variance), error.dtype, error.device)
+        return torch.add(most, error, alpha=-half / self.variance), error
 
     def mean(self, output: Tensor) -> Tensor:
         return output

@@ -31,11 +31,14 @@ def main() -> None:
             str(scripts / "step.py"), "--device", "cuda",
             "--output", str(RESULTS / "gpu_step.json"),
         ],
-        "simple picture": [
-            str(scripts / "simple_picture.py"), "--device", "cuda",
-            "--output", str(RESULTS / "gpu_simple_picture.json"),
-            *(["--seeds", "4", "--masters", "1"] if arguments.quick else []),
-        ],
+        **{
+            f"simple picture, {what}": [
+                str(scripts / "simple_picture.py"), what, "--device", "cuda",
+                "--output", str(RESULTS / f"gpu_simple_picture_{what}.json"),
+                *(["--seeds", "2"] if arguments.quick else []),
+            ]
+            for what in ("single", "restarts")
+        },
     }  # fmt: skip
     if arguments.data_dir:
         parts["mnist"] = [

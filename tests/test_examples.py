@@ -1,0 +1,67 @@
+"""The examples and the README's program run as they stand."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments: str | Path, folder: Path) -> str:
+    """What a script prints; it runs in a folder of its own, on one thread."""
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_demo(tmp_path: Path) -> None:
+    script = ROOT / "examples" / "demo.py"
+    arguments = ("--epochs", "2", "--manifolds", "sphere:2", "circle")
+    (tmp_path / "runs" / "demo" / "1").mkdir(parents=True)
+    printed = run(script, *arguments, folder=tmp_path)
+    rows = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if line.strip()}
+    for name in ("sphere:2", "circle"):
+        elbo, kl, mse, log_likelihood, _ = map(float, rows[name])
+        assert kl >= 0
+        assert 0 < mse < 1
+        assert log_likelihood > elbo - 0.5
+    # A folder that is there already is left alone.
+    assert "runs/demo/2" in printed
+    assert not list((tmp_path / "runs" / "demo" / "1").iterdir())
+    pictures = {path.name for path in (tmp_path / "runs" / "demo" / "2").glob("*/figures/*.png")}
+    assert pictures == {"latents.png", "decoded_grid.png", "reconstructions.png", "curves.png"}
+
+
+def test_readme_program(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    example = (ROOT / "examples" / "train_in_python.py").read_text(encoding="utf-8")
+    assert example.split('"""', 2)[2].strip() == program.strip()
+    printed = run("-c", program, folder=tmp_path)
+    agreement = float(printed.rsplit(":", 1)[1])
+    assert agreement > 0.95
+
+
+def test_readme_commands_exist(tmp_path: Path) -> None:
+    """Every command line of the README parses, down to its last option."""
+    from manifold_ae.cli import main
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^manifold-ae (.*)$", readme, re.MULTILINE)
+    assert lines
+    for line in lines:
+        command, words = main, line.split()
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]  # type: ignore[attr-defined]
+        known = {flag for parameter in command.params for flag in parameter.opts}
+        unknown = {word for word in words if word.startswith("-")} - known
+        assert not unknown, f"manifold-ae {line}: {unknown}"
