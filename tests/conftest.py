@@ -58,7 +58,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "dtype" in metafunc.fixturenames:
+    own = any(
+        "dtype" in str(mark.args[0]).replace(" ", "").split(",")
+        for mark in metafunc.definition.iter_markers("parametrize")
+    )
+    if "dtype" in metafunc.fixturenames and not own:
         chosen = metafunc.config.getoption("--dtype")
         names = list(DTYPES) if chosen == "both" else [chosen]
         metafunc.parametrize("dtype", [DTYPES[name] for name in names], ids=names)

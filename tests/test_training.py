@@ -20,6 +20,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 import manifold_ae
+from manifold_ae import training
 from manifold_ae.training import Checkpoint, NonFiniteLossError, Schedule, fit, write_aside
 
 PACKAGE = str(Path(manifold_ae.__file__).parents[1])
@@ -111,7 +112,7 @@ def assert_identical(found: Checkpoint, expected: Checkpoint) -> None:
     for name, value in left.items():
         other = right[name]
         if isinstance(value, torch.Tensor):
-            assert torch.equal(value, other), name
+            assert torch.equal(value.cpu(), other.cpu()), name
         else:
             assert value == other, name
 
@@ -171,6 +172,21 @@ def test_randomness_is_a_function_of_seed_and_epoch(train):
     torch.manual_seed(99)
     assert_identical(train(seed=1), first)
     assert train(seed=2).history[0]["loss"] != first.history[0]["loss"]
+
+
+def test_every_step_of_every_epoch_draws_afresh(train):
+    class Drawing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.drawn = nn.Parameter(torch.zeros(())), []
+
+        def forward(self, x: torch.Tensor, kl_weight: float) -> dict[str, torch.Tensor]:
+            self.drawn.append(torch.rand((), device=x.device).item())
+            return {"loss": self.weight.square()}
+
+    model = Drawing()
+    train(model, epochs=3)
+    assert len(set(model.drawn)) == len(model.drawn) == 15
 
 
 def test_a_bar_is_shown_if_asked_for(train, capsys):
@@ -485,6 +501,25 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     assert kept.epoch == epoch - 1
     assert_identical(kept, train(until=epoch - 1))
     assert len((tmp_path / "metrics.csv").read_text().splitlines()) == epoch
+
+
+@pytest.mark.parametrize(("call", "step"), [(13, 3), (15, 5)])
+def test_values_that_are_read_late_are_read_before_anything_is_saved(
+    train, tmp_path, monkeypatch, call, step
+):
+    """On a GPU terms are read when the bar is drawn, if at all: here as if on one."""
+    original = training._Record.add
+
+    def add(self: Any, *args: Any) -> None:
+        original(self, *args)
+        self.eager = False
+
+    monkeypatch.setattr(training._Record, "add", add)
+    model = fresh()
+    model.fault = (call, "loss")
+    with pytest.raises(NonFiniteLossError, match=f"step {step} of 5 in epoch 3"):
+        train(model, folder=tmp_path, checkpoint_seconds=0.0)
+    assert Checkpoint.load(tmp_path / "checkpoint.pt").epoch == 2
 
 
 @pytest.mark.parametrize("call", [9, 10])
