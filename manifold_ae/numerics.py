@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 __all__ = [
     "arc_over_sine",
@@ -19,6 +18,7 @@ __all__ = [
     "cos_sqrt",
     "log_signed_sum_exp",
     "normalise",
+    "refuse_second_derivatives",
     "sinc_sqrt",
     "soft_clamp",
     "with_slopes",
@@ -43,9 +43,21 @@ class _WithSlopes(torch.autograd.Function):
         ctx.save_for_backward(*output[1:])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_derivatives()
         return None, *(gradient * slope for slope in ctx.saved_tensors)
+
+
+def refuse_second_derivatives() -> None:
+    """Raise in a backward pass that is to be differentiated again, rather than be silently wrong.
+
+    torch.func differentiates with the graph kept in any case, and is let through.
+    """
+    if torch.is_grad_enabled() and not torch._C._are_functorch_transforms_active():
+        raise RuntimeError(
+            "the heat kernel's sampler and divergence have first derivatives only; "
+            "create_graph=True is not supported"
+        )
 
 
 def with_slopes(function: Callable[..., tuple[Tensor, ...]], *points: Tensor) -> Tensor:
@@ -126,10 +138,10 @@ def normalise(y: Tensor) -> Tensor:
         y = y / torch.where(scale > 0, scale, 1.0)
         norm = torch.linalg.vector_norm(y, dim=-1, keepdim=True)
     else:
-        norm = torch.linalg.vector_norm(y, dim=-1, keepdim=True, dtype=torch.float64).to(y.dtype)
+        norm = torch.linalg.vector_norm(y, dim=-1, keepdim=True, dtype=torch.float64)
     tiny = torch.finfo(y.dtype).tiny
     first = constant((1.0,) + (0.0,) * (y.shape[-1] - 1), y.dtype, y.device)
-    return torch.where(norm < tiny, first, y / norm.clamp_min(tiny))
+    return torch.where(norm < tiny, first, (y / norm.clamp_min(tiny)).to(y.dtype))
 
 
 def soft_clamp(x: Tensor, low: float, high: float) -> Tensor:
@@ -139,13 +151,12 @@ def soft_clamp(x: Tensor, low: float, high: float) -> Tensor:
     gradient (which a hard clamp does not have). Five units inside, the value is within 0.007 of x.
     """
     lower, upper = constant(low, x.dtype, x.device), constant(high, x.dtype, x.device)
-    return torch.logaddexp(x, lower) - torch.logaddexp(x, upper) + upper
+    softplus = torch.nn.functional.softplus
+    return softplus(x - lower) - softplus(x - upper) + lower
 
 
 @lru_cache(maxsize=256)
-def constant(
-    value: float | tuple[float, ...], dtype: torch.dtype, device: torch.device
-) -> Tensor:
+def constant(value: float | tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """A number or a row of numbers as a tensor, made once: torch converts a float at every use."""
     # A table made in inference mode could not be used in a later call that needs gradients.
     with torch.inference_mode(False):

@@ -38,6 +38,7 @@ class Run:
     device: torch.device
     history: list[dict[str, float]]
     dataset: Dataset | None = None
+    dataset_name: str = ""
     #: Whether this process is the one that writes, of those that train data-parallel.
     is_main: bool = True
 
@@ -46,11 +47,22 @@ class Run:
     def data(self) -> Dataset:
         """The data that the run was trained and is tested on, loaded if need be."""
         if self.dataset is None:
-            self.dataset = load_data(self.config)
+            found = load_data(self.config)
+            if found.name != self.dataset_name or found.shape != self.model.likelihood.event_shape:
+                raise ValueError(
+                    f"this run was trained on {self.dataset_name!r}, which was given in memory; "
+                    "set run.dataset to it"
+                )
+            self.dataset = found
         return self.dataset
 
-    def scaled(self, x: Tensor) -> Tensor:
+    def scaled(self, x: Tensor | np.ndarray) -> Tensor:
         """Raw observations as the model sees them, on its device."""
+        x = torch.as_tensor(x).to(torch.float32)
+        if not torch.isfinite(x).all():
+            raise ValueError(
+                f"data has {int((~torch.isfinite(x)).sum())} values that are not finite"
+            )
         shape = self.model.likelihood.event_shape
         if tuple(x.shape[1:]) != shape:
             raise ValueError(
@@ -59,12 +71,14 @@ class Run:
             )
         if self.model.likelihood.counts:
             data.check_counts(x, "data")
-        return self.scaling.apply(x).to(self.device)
+        scaled = self.scaling.apply(x)
+        check_support(self.model.likelihood, scaled)
+        return scaled.to(self.device)
 
     # ---- use --------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def encode(self, x: Tensor, *, batch_size: int = 4096) -> dict[str, np.ndarray]:
+    def encode(self, x: Tensor | np.ndarray, *, batch_size: int = 4096) -> dict[str, np.ndarray]:
         """Where raw observations x ``(n, *shape)`` lie, and how sure the model is.
 
         Returns:
@@ -73,6 +87,7 @@ class Run:
             root: radians per direction on spheres and tori, the latent's own unit elsewhere.
         """
         self.model.eval()
+        x = torch.as_tensor(x)
         parts = [self.model.posterior_law(self.scaled(part)) for part in x.split(batch_size)]
         points = torch.cat([q.loc for q in parts]).cpu()  # type: ignore[attr-defined]
         time = torch.cat([q.time for q in parts]).cpu()  # type: ignore[attr-defined]
@@ -113,21 +128,29 @@ class Run:
 
     def finish(self, *, progress: bool = False) -> dict[str, Any]:
         """Evaluate, save and draw a run that has been trained; the final metrics."""
+        self._own_folder()
         metrics = self.evaluate(progress=progress)
         self.save(metrics)
         self.draw()
         return metrics
 
+    def _own_folder(self) -> Path:
+        if self.folder is None:
+            raise ValueError(
+                "this run has no folder to write to; give one to train(config, folder)"
+            )
+        return self.folder
+
     def save(self, metrics: dict[str, Any]) -> None:
         """Weights, latents and final metrics beside the checkpoint."""
-        assert self.folder is not None
+        folder = self._own_folder()
         weights = {name: value.contiguous() for name, value in self.model.state_dict().items()}
         metadata = {"format": "1", "config": self.config.to_toml()}
         write_aside(
-            self.folder / "weights.safetensors",
+            folder / "weights.safetensors",
             lambda path: safetensors.torch.save_file(weights, path, metadata=metadata),
         )
-        write_json(self.folder / "metrics.json", metrics)
+        write_json(folder / "metrics.json", metrics)
         dataset = self.data()
         parts = {
             "train": (dataset.train, dataset.train_rows, dataset.train_labels),
@@ -141,7 +164,7 @@ class Run:
             for name, value in encoded.items():
                 arrays.setdefault(name, []).append(value)
         save_arrays(
-            self.folder / "latents.npz",
+            folder / "latents.npz",
             {name: np.concatenate(values) for name, values in arrays.items()},
         )
 
@@ -149,8 +172,7 @@ class Run:
         """Every picture of the run, in ``figures/``; the paths written."""
         from manifold_ae import plots
 
-        assert self.folder is not None
-        folder = self.folder / "figures"
+        folder = self._own_folder() / "figures"
         folder.mkdir(exist_ok=True)
         dataset, manifold = self.data(), self.model.manifold
         count = min(4000, len(dataset.test))
@@ -215,6 +237,20 @@ def resolve(config: VAE, dataset: Dataset) -> VAE:
     return config.replace(likelihood=name, scaling=scaling)
 
 
+def check_support(likelihood: likelihoods.Likelihood, scaled: Tensor) -> None:
+    """Refuse scaled values that the likelihood gives no meaning to."""
+    if likelihood.support is None or scaled.numel() == 0:
+        return
+    low, high = likelihood.support
+    least, most = scaled.min().item(), scaled.max().item()
+    if least < low or most > high:
+        raise ValueError(
+            f"data, once scaled, run from {least:.4g} to {most:.4g}: likelihood "
+            f"{likelihood.name!r} takes {low:g} to {high:g}; use --scaling range, or another "
+            "likelihood"
+        )
+
+
 def build_model(config: VAE, event_shape: tuple[int, ...]) -> DeltaVAE:
     """An untrained model; its initial weights are a function of ``config.seed``."""
     manifold = manifolds.parse(config.manifold)
@@ -242,6 +278,12 @@ def make_fabric(config: VAE) -> Fabric:
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
         raise ValueError(f"device = {config.device!r}: expected auto, cpu, cuda or cuda:K")
+    if kind == "cpu" and index:
+        raise ValueError(f"device = {config.device!r}: there is one CPU, write 'cpu'")
+    if config.devices > 1:
+        raise ValueError(
+            f"devices = {config.devices}: training on several devices is not supported yet"
+        )
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError("device = 'cuda': this PyTorch sees no GPU; use --device cpu or auto")
     devices: Any = [int(index)] if index else config.devices
@@ -286,14 +328,19 @@ def train(
     """
     dataset = load_data(config) if dataset is None else dataset
     config = resolve(config, dataset)
-    folder = None if folder is None else prepare_folder(folder, config, resume)
     fabric = make_fabric(config)
     scaling = Scaling.fit(config.scaling, dataset.train, dataset.value_range)
     schedule = Schedule(config.lr, config.lr_schedule, config.kl_warmup)
+    check_support(likelihoods.named(config.likelihood, dataset.shape), scaling.apply(dataset.train))
+    # What cannot be trained is refused here, before anything is written.
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        build_model(config, dataset.shape).loss(scaling.apply(dataset.train[:2]))
+    folder = None if folder is None else prepare_folder(folder, config, resume)
     extra = {
         "config": config.to_mapping(),
         "scaling": scaling.state_dict(),
         "event_shape": list(dataset.shape),
+        "dataset": dataset.name,
     }
 
     def attempt(
@@ -344,6 +391,7 @@ def train(
         fabric.device,
         last.history,
         dataset,
+        dataset.name,
         is_main=fabric.is_global_zero,
     )
 
@@ -387,8 +435,6 @@ def prepare_folder(folder: Path, config: VAE, resume: bool) -> Path:
             ]
             raise ValueError(f"cannot resume {folder} with {', '.join(changed)}")
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.rglob(".*.part"):  # of a process that was killed while it wrote
-        leftover.unlink()
     write_aside(path, lambda temporary: temporary.write_text(config.to_toml(), encoding="utf-8"))
     return folder
 
@@ -415,22 +461,32 @@ def load(folder: Path | str, *, device: str = "auto") -> Run:
         config = VAE.from_mapping(checkpoint.extra["config"])
         scaling = Scaling.from_state_dict(checkpoint.extra["scaling"])
         shape = tuple(checkpoint.extra["event_shape"])
+        name = checkpoint.extra["dataset"]
     except KeyError as error:
         raise ValueError(f"{path} is not the checkpoint of a ΔVAE: it lacks {error}") from error
     model = build_model(config, shape)
     model.load_state_dict(checkpoint.model)
     fabric = make_fabric(config.replace(device=device, devices=1, precision="32-true"))
-    return Run(folder, config, model.to(fabric.device), scaling, fabric.device, checkpoint.history)
+    return Run(
+        folder,
+        config,
+        model.to(fabric.device),
+        scaling,
+        fabric.device,
+        checkpoint.history,
+        dataset_name=name,
+    )
 
 
 def encode_file(run: Run, source: str) -> dict[str, np.ndarray]:
     """``Run.encode`` of a whole ``.npy`` file, or of all rows of a data set, with row numbers."""
     if source in data.names():
         dataset = load_data(run.config.replace(data=source))
-        rows = torch.cat([dataset.train_rows, dataset.test_rows])
-        x = torch.cat([dataset.train, dataset.test])[rows.argsort()]
-    else:
-        x = data.read_array(source)
+        x = torch.cat([dataset.train, dataset.test])
+        rows = torch.cat([dataset.train_rows, dataset.test_rows]).numpy()
+        part = np.repeat(["train", "test"], [len(dataset.train), len(dataset.test)])
+        return {**run.encode(x), "rows": rows, "part": part}
+    x = data.read_array(source)
     return {**run.encode(x), "rows": np.arange(len(x))}
 
 
@@ -438,6 +494,8 @@ def save_samples(run: Run, n: int, path: Path, *, seed: int = 0) -> list[Path]:
     """New observations as a ``.npy`` file, and beside it a picture of up to 64; the paths."""
     from manifold_ae import plots
 
+    if path.suffix != ".npy":
+        raise ValueError(f"{path}: samples are written as .npy, and a picture beside as .png")
     x = run.sample(n, seed=seed)
 
     def write(temporary: Path) -> None:

@@ -8,6 +8,7 @@ An epoch's randomness is a function of (seed, epoch) alone, so a run that contin
 checkpoint repeats, bit for bit on a CPU, what it would have done undisturbed.
 """
 
+import copy
 import csv
 import io
 import math
@@ -29,6 +30,8 @@ __all__ = ["Checkpoint", "NonFiniteLossError", "Schedule", "Source", "fit", "wri
 
 #: Version of the checkpoint's layout; a reader refuses those that it does not know.
 CHECKPOINT_FORMAT = 1
+#: Courses of the learning rate.
+SHAPES = ("constant", "cosine", "one-cycle")
 
 
 class Source(Protocol):
@@ -57,6 +60,14 @@ class Schedule:
     lr: float = 1e-3
     shape: str = "constant"
     kl_warmup: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.shape not in SHAPES:
+            raise ValueError(f"shape = {self.shape!r}: expected one of {', '.join(SHAPES)}")
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr = {self.lr!r}: expected a positive number")
+        if not 0 <= self.kl_warmup <= 1:
+            raise ValueError(f"kl_warmup = {self.kl_warmup!r}: expected a part of training, 0 to 1")
 
     def learning_rate(self, progress: float) -> float:
         """Learning rate when a fraction ``progress`` of all steps is done."""
@@ -108,7 +119,10 @@ class Checkpoint:
             raise ValueError(
                 f"{path} has checkpoint format {found!r}; this version reads {CHECKPOINT_FORMAT}"
             )
-        return cls(**content)
+        try:
+            return cls(**content)
+        except TypeError as error:
+            raise ValueError(f"{path} is not a whole checkpoint: {error}") from error
 
 
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:
@@ -169,10 +183,12 @@ def fit(
     Raises:
         NonFiniteLossError: naming the step, the terms, and the state of the latents.
     """
+    # On the device first: the optimiser's state follows its parameters when it is loaded.
+    model.to(fabric.device)
     optimizer = make_optimizer(model, schedule.lr)
     if resume is not None:
         model.load_state_dict(resume.model)
-        optimizer.load_state_dict(resume.optimizer)
+        optimizer.load_state_dict(copy.deepcopy(resume.optimizer))
     step_model, step_optimizer = fabric.setup(model, optimizer)
     history = list(resume.history) if resume is not None else []
     begin = resume.epoch if resume is not None else 0
@@ -210,6 +226,7 @@ def fit(
                 if bar.update() or record.eager:
                     bar.set_postfix_str(record.check(), refresh=False)
             row = {"epoch": epoch + 1, **record.finish()}
+            check_parameters(model, epoch + 1)
             row |= schedule.weights((epoch + 1) / epochs)
             row["seconds"] = time.monotonic() - started
             if after_epoch is not None:
@@ -221,7 +238,17 @@ def fit(
                 if last or time.monotonic() - saved >= checkpoint_seconds:
                     checkpoint(epoch + 1).save(folder / "checkpoint.pt")
                     saved = time.monotonic()
-    return checkpoint(max(begin, end))
+    return copy.deepcopy(checkpoint(max(begin, end)))
+
+
+def check_parameters(model: nn.Module, epoch: int) -> None:
+    """Refuse to go on, or to save, once a weight is not finite; the losses may have been."""
+    for name, value in model.named_parameters():
+        if not torch.isfinite(value).all():
+            raise NonFiniteLossError(
+                f"parameter {name} is not finite after epoch {epoch}, though every loss was: a "
+                "gradient overflowed. Checkpoints saved before are good; try a smaller --lr"
+            )
 
 
 class _Record:
@@ -264,7 +291,7 @@ class _Record:
             f"{self.epoch + 1} ({', '.join(f'{name} = {value:.4g}' for name, value in values)}). "
             f"State of the model: "
             f"{', '.join(f'{k} = {v:.4g}' for k, v in statistics.items()) or 'not told'}. "
-            "The last checkpoint is good; try a smaller learning rate, or check the data's scaling"
+            "Checkpoints saved before are good; try a smaller --lr, or check the data's scaling"
         )
 
     def finish(self) -> dict[str, float]:

@@ -500,7 +500,7 @@ M = Sphere(2)
 x, y, e = M.random_uniform(4), M.random_uniform(4), torch.randn(4, 3)
 
 def f(t, x, y, e):
-    step = heat.brownian_step(M, x, t, e).sum(-1)
+    step = M.projx(heat.brownian_step(M, x, t, e)).sum(-1)
     return heat.log_kernel(M, x, y, t) + heat.kl_uniform(M, x, t) + step
 
 t = torch.full((4,), 0.1)

@@ -17,11 +17,13 @@ from torch import Tensor
 from manifold_ae.numerics import (
     arc_over_sine,
     chord_angle,
+    constant,
     cos_sqrt,
     log_signed_sum_exp,
     normalise,
     sinc_sqrt,
     soft_clamp,
+    with_slopes,
 )
 
 DIGITS = 50
@@ -305,3 +307,30 @@ def test_gradient_of_log_signed_sum_exp(device):
     assert torch.autograd.gradcheck(
         lambda a: log_signed_sum_exp(a, sign)[0], magnitude.requires_grad_()
     )
+
+
+def test_a_function_may_bring_its_own_slopes(device):
+    def f(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return x * y**2, y**2, 2 * x * y
+
+    x, y = torch.randn(2, 5, dtype=torch.float64, device=device).requires_grad_()
+    assert torch.equal(with_slopes(f, x, y), f(x, y)[0])
+    assert torch.autograd.gradcheck(lambda x, y: with_slopes(f, x, y), (x, y))
+    slopes = torch.func.vmap(torch.func.grad(lambda x, y: with_slopes(f, x, y)))(x, y)
+    assert torch.allclose(slopes, y**2)
+    # There is no second derivative, and asking for one is an error.
+    (slope,) = torch.autograd.grad(with_slopes(f, x, y).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError):
+        torch.autograd.grad(slope.sum(), y)
+
+
+def test_constants_are_made_once_and_serve_training(dtype, device):
+    with torch.inference_mode():
+        row = constant((1.0, 0.25), dtype, device)
+    assert row.tolist() == [1.0, 0.25]
+    assert (row.dtype, row.device.type) == (dtype, device.type)
+    assert constant((1.0, 0.25), dtype, device) is row
+    assert constant(2.5, dtype, device).shape == ()
+    x = torch.ones(2, dtype=dtype, device=device, requires_grad=True)
+    (slope,) = torch.autograd.grad((x * row).sum(), x)
+    assert torch.equal(slope, row)

@@ -74,9 +74,7 @@ class ManifoldDistribution(Distribution):
         """Reparametrised samples, of shape ``(*sample_shape, *batch_shape, *event_shape)``."""
         raise NotImplementedError(f"{type(self).__name__} has no reparametrised sampler")
 
-    def sample(
-        self, sample_shape: Any = (), *, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
         """Samples without gradient, of shape ``(*sample_shape, *batch_shape, *event_shape)``."""
         with torch.no_grad():
             return self.rsample(sample_shape, generator=generator)

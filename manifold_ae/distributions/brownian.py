@@ -70,6 +70,7 @@ class HeatKernel(_Brownian):
     ``time``. On Euclidean space this is the normal law with a variance per dimension.
 
     Example:
+        >>> from manifold_ae.manifolds import Sphere
         >>> M = Sphere(2)
         >>> q = HeatKernel(M, M.base_point(), torch.tensor(0.1))
         >>> q.log_prob(M.base_point())

@@ -35,7 +35,7 @@ class VAE(Configuration):
     # The model.
     posterior: str = "heat-kernel"
     walk_steps: int = 10
-    #: "soft" or "paper": see models.heads.TimeHead.
+    #: "soft" or "paper": see models.heads.PosteriorHead.
     time_bound: str = "soft"
     initial_time: float = 0.02
     encoder_hidden: tuple[int, ...] = (512, 512, 512)
@@ -70,6 +70,8 @@ class VAE(Configuration):
             "translations": ("fresh", "fixed"),
             "posterior": ("heat-kernel", "random-walk"),
             "time_bound": ("soft", "paper"),
+            "precision": ("32-true", "bf16-mixed", "16-mixed"),
+            "scaling": ("auto", "none", "range", "standard", "max"),
             "lr_schedule": ("constant", "cosine", "one-cycle"),
         }
         for name, allowed in choices.items():
@@ -82,6 +84,10 @@ class VAE(Configuration):
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} = {getattr(self, name)!r}: expected a positive number")
+        if self.restarts > 1 and self.restart_epochs > self.epochs:
+            raise ValueError(
+                f"restart_epochs = {self.restart_epochs}: expected at most epochs = {self.epochs}"
+            )
         if not 0 < self.test_fraction < 1:
             raise ValueError(f"test_fraction = {self.test_fraction!r}: expected between 0 and 1")
         if not 0 <= self.kl_warmup <= 1:

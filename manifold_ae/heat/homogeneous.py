@@ -9,13 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from manifold_ae.heat import circle, sphere
 from manifold_ae.heat.kernel import brownian_step, kl_uniform, log_kernel
 from manifold_ae.heat.sphere_tables import divergence_table, radius_table
 from manifold_ae.manifolds import FlatTorus, Sphere
-from manifold_ae.numerics import with_slopes
+from manifold_ae.numerics import refuse_second_derivatives, with_slopes
 
 __all__: list[str] = []
 
@@ -43,10 +42,9 @@ def _(manifold: Sphere, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
 
 def _divergence(dim: int, t: Tensor) -> Tensor:
     """K(t) = softplus(table(log t)), and its slope."""
-    table = divergence_table(dim)
 
     def evaluate(t: Tensor) -> tuple[Tensor, Tensor]:
-        value, slope = table.evaluate(t.log())
+        value, slope = divergence_table(dim).evaluate(t.log())
         return torch.nn.functional.softplus(value), slope * torch.sigmoid(value) / t
 
     return with_slopes(evaluate, t)
@@ -96,8 +94,8 @@ class _SphereStep(torch.autograd.Function):
         ctx.save_for_backward(inputs[1], inputs[3], *output[1:])
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_derivatives()
         x, noise, direction, cosine, sine, normal, length, by_length, by_time = ctx.saved_tensors
         along = (gradient * direction).sum(-1, keepdim=True)
         by_radius = cosine * along - sine * (gradient * x).sum(-1, keepdim=True)

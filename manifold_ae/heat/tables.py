@@ -79,7 +79,8 @@ class _Table:
         """
         coefficients, rates, starts, last, strides, exponents = self._tensors(points[0])
         position = torch.addcmul(starts, torch.stack(points, -1), rates)
-        cell = torch.minimum(position.floor(), last).clamp_min(0)
+        # fmin lets a NaN pass to the value, and not to the index.
+        cell = torch.fmin(position.floor(), last).clamp_min(0)
         powers = (position - cell).unsqueeze(-1) ** exponents
         return coefficients[(cell * strides).sum(-1).long()], powers
 

@@ -102,13 +102,15 @@ class Sphere(Manifold):
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Parallel transport of v along the shortest geodesic from x to y.
 
-        Between antipodes there is no single shortest geodesic: v is projected to the tangent
-        space at y, which transports it along every geodesic perpendicular to v.
+        Between antipodes there is no single shortest geodesic: v is left as it is, which
+        transports it along every geodesic perpendicular to it.
         """
-        scale = 1 + (x * y).sum(-1, keepdim=True)
-        regular = scale > torch.finfo(x.dtype).eps
-        along = (y * v).sum(-1, keepdim=True) / torch.where(regular, scale, 1.0)
-        return torch.where(regular, v - along * (x + y), self.proju(y, v))
+        # The reflection in the hyperplane perpendicular to x + y takes x to −y: an isometry,
+        # however little of x + y is left next to the antipode.
+        normal = x + y
+        square = (normal * normal).sum(-1, keepdim=True)
+        along = (normal * v).sum(-1, keepdim=True) / torch.where(square > 0, square, 1.0)
+        return self.proju(y, v - 2 * along * normal)
 
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
         distance = chord_angle(x, y)

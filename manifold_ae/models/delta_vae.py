@@ -174,20 +174,20 @@ class DeltaVAE(nn.Module):
         num_samples: int = 100,
         *,
         generator: torch.Generator | None = None,
-        max_points: int = 16384,
+        max_elements: int = 2**24,
     ) -> Tensor:
         """log p(x) by importance sampling from the exact posterior, of the batch shape of x.
 
             log 1/L Σ_l p(x | z_l) p(z_l) / q(z_l | x),  z_l ∼ q(· | x)
 
         A lower bound in expectation, which rises with L = ``num_samples`` (Burda et al., 2016).
-        At most ``max_points`` latents are decoded at once.
+        At most ``max_elements`` features are decoded at once.
         """
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
         q = self.posterior_law(x)
         batch = max(1, math.prod(q.batch_shape))
-        chunk = max(1, max_points // batch)
+        chunk = max(1, max_elements // (batch * math.prod(self.likelihood.event_shape)))
         parts = []
         for start in range(0, num_samples, chunk):
             size = min(chunk, num_samples - start)

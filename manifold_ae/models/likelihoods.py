@@ -41,6 +41,8 @@ class Likelihood(nn.Module, ABC):
     default_scaling: str
     #: Whether x must be counts: integers of at least 0.
     counts = False
+    #: The least and the greatest value that x may have once scaled; None for any.
+    support: tuple[float, float] | None = None
 
     def __init__(self, event_shape: int | Sequence[int]) -> None:
         super().__init__()
@@ -158,6 +160,7 @@ class Bernoulli(Likelihood):
 
     name = "bernoulli"
     default_scaling = "range"
+    support = (0.0, 1.0)
 
     def log_prob(self, output: Tensor, x: Tensor) -> Tensor:
         loss = nn.functional.binary_cross_entropy_with_logits(
