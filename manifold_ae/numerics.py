@@ -152,7 +152,12 @@ def soft_clamp(x: Tensor, low: float, high: float) -> Tensor:
     """
     lower, upper = constant(low, x.dtype, x.device), constant(high, x.dtype, x.device)
     softplus = torch.nn.functional.softplus
-    return softplus(x - lower) - softplus(x - upper) + lower
+    # Above the middle by symmetry: there, the two slopes would cancel to zero.
+    both = lower + upper
+    flipped = x > both / 2
+    x = torch.where(flipped, both - x, x)
+    y = lower + (softplus(x - lower) - softplus(x - upper))
+    return torch.where(flipped, both - y, y)
 
 
 @lru_cache(maxsize=256)

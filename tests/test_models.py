@@ -311,7 +311,7 @@ def test_log_likelihood_with_the_exact_posterior_is_the_evidence(num_samples, de
     case = LinearGaussian(device)
     case.set_exact()
     for max_points in (1, 100, 16384):
-        found = case.model.log_likelihood(case.x, num_samples, max_points=max_points)
+        found = case.model.log_likelihood(case.x, num_samples, max_elements=max_points)
         assert torch.allclose(found, case.evidence, atol=1e-9)
     terms = case.model.elbo(case.x)
     # One sample each of log p(x, z) − log q(z) would be exact; with the KL in closed form the

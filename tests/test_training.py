@@ -471,7 +471,15 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         write_aside(path, fail)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-    write_aside(path, lambda temporary: temporary.write_text("new"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="an open file can be replaced on POSIX alone")
+def test_a_write_replaces_the_file_and_never_its_content(tmp_path):
+    path = tmp_path / "kept.txt"
+    path.write_text("old")
+    with path.open() as reader:
+        write_aside(path, lambda temporary: temporary.write_text("new"))
+        assert reader.read() == "old"  # whoever had it open reads it to its end
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -36,7 +36,13 @@ class _Brownian(ManifoldDistribution):
             check_times("time", time, manifold)
         loc_batch = loc.shape[: loc.dim() - len(manifold.ambient_shape)]
         time_batch = time.shape[: time.dim() - len(manifold.time_shape)]
-        batch_shape = torch.broadcast_shapes(loc_batch, time_batch)
+        try:
+            batch_shape = torch.broadcast_shapes(loc_batch, time_batch)
+        except RuntimeError:
+            raise ValueError(
+                f"time has batch shape {tuple(time_batch)}, which does not broadcast with "
+                f"{tuple(loc_batch)}, that of loc"
+            ) from None
         # A view that changes nothing is still a node of the graph, in every training step.
         self.loc = (
             loc if loc_batch == batch_shape else loc.expand(batch_shape + manifold.ambient_shape)
@@ -74,7 +80,7 @@ class HeatKernel(_Brownian):
         >>> M = Sphere(2)
         >>> q = HeatKernel(M, M.base_point(), torch.tensor(0.1))
         >>> q.log_prob(M.base_point())
-        tensor(0.4817)
+        tensor(0.4814)
 
     References:
         L. A. Pérez Rey, V. Menkovski, J. W. Portegies, *Diffusion Variational Autoencoders*,

@@ -105,7 +105,10 @@ class _SphereStep(torch.autograd.Function):
         by_v = torch.addcmul(by_v, by_length, direction)
         by_x = torch.addcmul(cosine * gradient, normal, by_v, value=-1)
         by_x = torch.addcmul(by_x, (by_v * x).sum(-1, keepdim=True), noise, value=-1)
-        return None, by_x, by_time * by_radius.squeeze(-1), None
+        by_noise = None
+        if ctx.needs_input_grad[3]:
+            by_noise = torch.addcmul(by_v, (by_v * x).sum(-1, keepdim=True), x, value=-1)
+        return None, by_x, by_time * by_radius.squeeze(-1), by_noise
 
 
 @brownian_step.register

@@ -85,7 +85,8 @@ class Sphere(Manifold):
         At y = −x every unit direction serves: the one nearest to the basis vector in which x is
         smallest is chosen, so that \|u\| = π there too.
         """
-        tangent = self.proju(x, y - x)
+        # Projected twice: next to the antipode, what is left after once is mostly rounding.
+        tangent = self.proju(x, self.proju(x, y - x))
         cosine = (x * y).sum(-1, keepdim=True)
         sine_squared = (tangent * tangent).sum(-1, keepdim=True)
         u = arc_over_sine(sine_squared, cosine) * tangent
@@ -109,8 +110,14 @@ class Sphere(Manifold):
         # however little of x + y is left next to the antipode.
         normal = x + y
         square = (normal * normal).sum(-1, keepdim=True)
-        along = (normal * v).sum(-1, keepdim=True) / torch.where(square > 0, square, 1.0)
-        return self.proju(y, v - 2 * along * normal)
+        regular = square > torch.finfo(x.dtype).eps ** 2
+        along = regular * (normal * v).sum(-1, keepdim=True) / torch.where(regular, square, 1.0)
+        moved = self.proju(y, v - 2 * along * normal)
+        # What rounding of x + y took from the length is given back.
+        before = torch.linalg.vector_norm(v, dim=-1, keepdim=True)
+        after = torch.linalg.vector_norm(moved, dim=-1, keepdim=True)
+        tiny = torch.finfo(x.dtype).tiny
+        return moved * torch.where(after > tiny, before / after.clamp_min(tiny), 1.0)
 
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
         distance = chord_angle(x, y)
