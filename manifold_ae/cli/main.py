@@ -135,7 +135,6 @@ def train_vae(
 
     from manifold_ae import run
 
-    click.echo(f"training in {out}")
     trained = run.train(experiment, out, resume=resume, progress=not quiet)
     if trained.is_main:
         metrics = trained.finish(progress=not quiet)
