@@ -127,4 +127,6 @@ def normal_like(
     x: Tensor, shape: torch.Size | tuple[int, ...], generator: torch.Generator | None
 ) -> Tensor:
     """Standard normal noise of the given shape, with the dtype and on the device of x."""
+    if generator is None:  # torch.compile cannot trace the keyword for a batch of changing size
+        return torch.randn(shape, dtype=x.dtype, device=x.device)
     return torch.randn(shape, dtype=x.dtype, device=x.device, generator=generator)
