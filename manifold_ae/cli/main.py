@@ -88,8 +88,8 @@ def _vae_options(command: Callable[..., Any]) -> Callable[..., Any]:
         _field("restart_epochs", help="Epochs of a trial."),
         _field("num_samples", help="Importance samples for the final log-likelihood."),
         _field("device", help="auto, cpu, cuda or cuda:K."),
-        _field("precision", help="As lightning-fabric names it: 32-true, bf16-mixed, ..."),
-        _field("devices", help="Processes, one a device, trained data-parallel."),
+        _field("precision", help="32-true, bf16-mixed or 16-mixed."),
+        _field("devices", help="Number of devices; only 1 for now."),
     ]
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
