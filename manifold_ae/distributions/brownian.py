@@ -29,13 +29,18 @@ class _Brownian(ManifoldDistribution):
         *,
         validate_args: bool | None = None,
     ) -> None:
-        time = torch.as_tensor(time, dtype=loc.dtype, device=loc.device)
+        if not isinstance(time, Tensor) or (time.dtype, time.device) != (loc.dtype, loc.device):
+            time = torch.as_tensor(time, dtype=loc.dtype, device=loc.device)
         checked = Distribution._validate_args if validate_args is None else validate_args
         if checked and not torch.compiler.is_compiling():
             check_points("loc", loc, manifold)
             check_times("time", time, manifold)
         loc_batch = loc.shape[: loc.dim() - len(manifold.ambient_shape)]
         time_batch = time.shape[: time.dim() - len(manifold.time_shape)]
+        if loc_batch == time_batch:  # the usual case, in every training step
+            self.loc, self.time = loc, time
+            super().__init__(manifold, loc_batch, validate_args=validate_args)
+            return
         try:
             batch_shape = torch.broadcast_shapes(loc_batch, time_batch)
         except RuntimeError:
@@ -43,13 +48,8 @@ class _Brownian(ManifoldDistribution):
                 f"time has batch shape {tuple(time_batch)}, which does not broadcast with "
                 f"{tuple(loc_batch)}, that of loc"
             ) from None
-        # A view that changes nothing is still a node of the graph, in every training step.
-        self.loc = (
-            loc if loc_batch == batch_shape else loc.expand(batch_shape + manifold.ambient_shape)
-        )
-        self.time = (
-            time if time_batch == batch_shape else time.expand(batch_shape + manifold.time_shape)
-        )
+        self.loc = loc.expand(batch_shape + manifold.ambient_shape)
+        self.time = time.expand(batch_shape + manifold.time_shape)
         super().__init__(manifold, batch_shape, validate_args=validate_args)
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ __all__: list[str] = []
 
 
 def _check_same_manifold(q: ManifoldDistribution, p: ManifoldDistribution) -> None:
-    if q.manifold != p.manifold:
+    if q.manifold is not p.manifold and q.manifold != p.manifold:
         raise ValueError(f"q lives on {q.manifold!r} and p on {p.manifold!r}")
 
 

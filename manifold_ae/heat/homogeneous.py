@@ -5,7 +5,6 @@ are differences of large numbers.
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from manifold_ae.heat import circle, sphere
 from manifold_ae.heat.kernel import brownian_step, kl_uniform, log_kernel
 from manifold_ae.heat.sphere_tables import divergence_table, radius_table
 from manifold_ae.manifolds import FlatTorus, Sphere
-from manifold_ae.numerics import refuse_second_derivatives, with_slopes
+from manifold_ae.numerics import Fused, refuse_second_derivatives
 
 __all__: list[str] = []
 
@@ -40,14 +39,21 @@ def _(manifold: Sphere, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
     return (relative - math.log(manifold.volume)).to(x.dtype)
 
 
-def _divergence(dim: int, t: Tensor) -> Tensor:
-    """K(t) = softplus(table(log t)), and its slope."""
+class _Divergence(Fused):
+    """K(t) = softplus(table(log t))."""
 
-    def evaluate(t: Tensor) -> tuple[Tensor, Tensor]:
-        value, slope = divergence_table(dim).evaluate(t.log())
-        return torch.nn.functional.softplus(value), slope * torch.sigmoid(value) / t
+    constants = 1
 
-    return with_slopes(evaluate, t)
+    @staticmethod
+    def value(dim: int, t: Tensor) -> tuple[Tensor, ...]:
+        logit, slope = divergence_table(dim).evaluate(t.log())
+        return torch.nn.functional.softplus(logit), logit, slope
+
+    @staticmethod
+    def derivative(gradient: Tensor, dim: int, *saved: Tensor) -> tuple[Tensor]:
+        refuse_second_derivatives()
+        t, logit, slope = saved
+        return (gradient * slope * torch.sigmoid(logit) / t,)
 
 
 def _batched(t: Tensor, x: Tensor) -> Tensor:
@@ -57,10 +63,10 @@ def _batched(t: Tensor, x: Tensor) -> Tensor:
 
 @kl_uniform.register
 def _(manifold: Sphere, x: Tensor, t: Tensor) -> Tensor:
-    return _divergence(_check_sphere(manifold), _batched(t, x))
+    return _Divergence.of(_check_sphere(manifold), _batched(t, x))
 
 
-class _SphereStep(torch.autograd.Function):
+class _SphereStep(Fused):
     """z = cos(r) x + sin(r) v/ρ, with v the tangent part of the noise, ρ its length, r = G_t(ρ).
 
     The direction of v is uniform and depends continuously on x; only its length has to be
@@ -68,47 +74,42 @@ class _SphereStep(torch.autograd.Function):
     it stands in every training step: the graph of its thirty operations costs more than they do.
     """
 
-    generate_vmap_rule = True
+    constants = 1
 
     @staticmethod
-    def forward(dim: int, x: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+    def value(dim: int, x: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
         normal = (x * noise).sum(-1, keepdim=True)
         v = torch.addcmul(noise, normal, x, value=-1)
         length = torch.linalg.vector_norm(v, dim=-1).clamp_min_(torch.finfo(x.dtype).tiny)
         if dim == 1:
-            radius, by_length, by_time = length * t.sqrt(), t.sqrt(), length / (2 * t.sqrt())
+            ratio = t.sqrt()
+            along_length, along_log_time = torch.zeros_like(t), torch.full_like(t, 0.5)
         else:
             log_ratio, along_length, along_log_time = radius_table(dim).evaluate(length, t.log())
             ratio = log_ratio.exp()
-            radius = length * ratio
-            by_length = torch.addcmul(ratio, radius, along_length)
-            by_time = radius * along_log_time / t
+        radius = length * ratio
         cosine, sine = radius.cos().unsqueeze(-1), radius.sin().unsqueeze(-1)
         direction = v / length.unsqueeze(-1)
         z = torch.addcmul(cosine * x, sine, direction)
-        return z, direction, cosine, sine, normal, length, by_length, by_time
+        return z, direction, cosine, sine, normal, length, ratio, along_length, along_log_time
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(inputs[1], inputs[3], *output[1:])
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def derivative(gradient: Tensor, dim: int, *saved: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivatives()
-        x, noise, direction, cosine, sine, normal, length, by_length, by_time = ctx.saved_tensors
+        x, t, noise, direction, cosine, sine, normal, length, ratio, *slopes = saved
+        along_length, along_log_time = slopes
+        radius = length * ratio
         along = (gradient * direction).sum(-1, keepdim=True)
         by_radius = cosine * along - sine * (gradient * x).sum(-1, keepdim=True)
         # v enters through its direction, perpendicularly, and through its length.
-        by_length = by_length.unsqueeze(-1) * by_radius
+        by_length = torch.addcmul(ratio, radius, along_length).unsqueeze(-1) * by_radius
         by_v = torch.addcmul(gradient, along, direction, value=-1) * (sine / length.unsqueeze(-1))
         by_v = torch.addcmul(by_v, by_length, direction)
+        across = (by_v * x).sum(-1, keepdim=True)
         by_x = torch.addcmul(cosine * gradient, normal, by_v, value=-1)
-        by_x = torch.addcmul(by_x, (by_v * x).sum(-1, keepdim=True), noise, value=-1)
-        by_noise = None
-        if ctx.needs_input_grad[3]:
-            by_noise = torch.addcmul(by_v, (by_v * x).sum(-1, keepdim=True), x, value=-1)
-        return None, by_x, by_time * by_radius.squeeze(-1), by_noise
+        by_x = torch.addcmul(by_x, across, noise, value=-1)
+        by_noise = torch.addcmul(by_v, across, x, value=-1) if noise.requires_grad else None
+        return by_x, radius * along_log_time / t * by_radius.squeeze(-1), by_noise
 
 
 @brownian_step.register
@@ -116,7 +117,7 @@ def _(manifold: Sphere, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     dim = _check_sphere(manifold)
     if x.shape != noise.shape or t.shape != noise.shape[:-1]:
         x, t = x.expand_as(noise), t.expand(noise.shape[:-1])
-    return _SphereStep.apply(dim, x, t, noise)[0]
+    return _SphereStep.of(dim, x, t, noise)
 
 
 @log_kernel.register
@@ -128,7 +129,7 @@ def _(manifold: FlatTorus, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
 
 @kl_uniform.register
 def _(manifold: FlatTorus, x: Tensor, t: Tensor) -> Tensor:
-    return manifold.dim * _divergence(1, _batched(t, x))
+    return manifold.dim * _Divergence.of(1, _batched(t, x))
 
 
 @brownian_step.register

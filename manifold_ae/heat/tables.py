@@ -80,9 +80,11 @@ class _Table:
         coefficients, rates, starts, last, strides, exponents = self._tensors(points[0])
         position = torch.addcmul(starts, torch.stack(points, -1), rates)
         # fmin lets a NaN pass to the value, and not to the index.
-        cell = torch.fmin(position.floor(), last).clamp_min(0)
+        cell = torch.fmin(position.floor(), last).clamp_min_(0)
         powers = (position - cell).unsqueeze(-1) ** exponents
-        return coefficients[(cell * strides).sum(-1).long()], powers
+        index = (cell * strides).sum(-1).long()
+        found = coefficients.index_select(0, index.flatten())
+        return found.view(*index.shape, *coefficients.shape[1:]), powers
 
 
 def _to_cells(values: np.ndarray, axis: int, slopes: tuple[float, float]) -> np.ndarray:
@@ -160,9 +162,10 @@ class Table2(_Table):
         x_slope = self.rates[0] * _derivative(value, -2)
         u_slope = self.rates[1] * _derivative(value, -1)
         stacked = np.stack([value, x_slope, u_slope], 2)
-        self._master = torch.from_numpy(stacked.reshape(-1, 3, DEGREE + 1, DEGREE + 1))
+        self._master = torch.from_numpy(stacked.reshape(-1, 3, (DEGREE + 1) ** 2))
 
     def evaluate(self, *points: Tensor) -> tuple[Tensor, ...]:
-        block, powers = self._locate(*points)  # (*, 3, 6, 6), (*, 2, 6)
-        along_u = (block * powers[..., None, 1:, :]).sum(-1)
-        return (along_u * powers[..., :1, :]).sum(-1).unbind(-1)
+        block, powers = self._locate(*points)  # (*, 3, 36), (*, 2, 6)
+        along_x, along_u = powers.unbind(-2)
+        products = (along_x.unsqueeze(-1) * along_u.unsqueeze(-2)).flatten(-2).unsqueeze(-2)
+        return (block * products).sum(-1).unbind(-1)

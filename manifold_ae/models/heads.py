@@ -64,6 +64,8 @@ class PosteriorHead(nn.Module):
                 self.linear.bias[self.sizes[0] :] += math.log(initial)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        if not torch.is_autocast_enabled(features.device.type):
+            return self._read(self.linear(features))
         # Half precision would move points by 1e-2 and times by as much.
         with torch.autocast(features.device.type, enabled=False):
             return self._read(self.linear(features.to(self.linear.weight.dtype)))

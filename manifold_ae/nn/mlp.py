@@ -33,7 +33,8 @@ class MLP(nn.Module):
         widths = [math.prod(self.event_shape), *hidden]
         layers: list[nn.Module] = []
         for fan_in, fan_out in itertools.pairwise(widths):
-            layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+            # In place: the linear map does not need its output to be differentiated.
+            layers += [nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
