@@ -262,7 +262,7 @@ def build_model(config: VAE, event_shape: tuple[int, ...]) -> DeltaVAE:
         return DeltaVAE(
             manifold,
             MLP(event_shape, config.encoder_hidden),
-            MLP(math.prod(manifold.ambient_shape), config.decoder_hidden),
+            MLP(manifold.embedding_size, config.decoder_hidden),
             posterior=posterior,
             likelihood=likelihoods.named(config.likelihood, event_shape),
             time_bound=config.time_bound,

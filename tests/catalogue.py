@@ -12,7 +12,18 @@ import torch
 from torch import Tensor
 
 from manifold_ae import heat
-from manifold_ae.manifolds import Euclidean, FlatTorus, Manifold, Sphere
+from manifold_ae.groups import finite
+from manifold_ae.manifolds import (
+    SO3,
+    Euclidean,
+    FlatTorus,
+    KleinBottle,
+    Manifold,
+    Product,
+    Quotient,
+    RealProjective,
+    Sphere,
+)
 
 MANIFOLDS: tuple[Manifold, ...] = (
     Euclidean(1),
@@ -26,6 +37,14 @@ MANIFOLDS: tuple[Manifold, ...] = (
     FlatTorus(1),
     FlatTorus(2),
     FlatTorus(3),
+    SO3(),
+    RealProjective(1),
+    RealProjective(2),
+    RealProjective(3),
+    KleinBottle(),
+    Quotient(SO3(), finite.dihedral(2), name="so3/dihedral"),
+    Product(Sphere(2), FlatTorus(1)),
+    Product(SO3(), Euclidean(2), RealProjective(2)),
 )
 
 
@@ -37,7 +56,9 @@ def has(function: Any, manifold: Manifold) -> bool:
 COMPACT = tuple(M for M in MANIFOLDS if M.compact)
 WITH_KERNEL = tuple(M for M in MANIFOLDS if has(heat.log_kernel, M))
 WITH_SAMPLER = tuple(M for M in MANIFOLDS if has(heat.brownian_step, M))
-WITH_EXACT_KL = tuple(M for M in MANIFOLDS if has(heat.kl_uniform, M))
+WITH_EXACT_KL = tuple(
+    M for M in MANIFOLDS if has(heat.kl_uniform, M) and M.compact and type(M) is not Quotient
+)
 
 
 def over(manifolds: tuple[Manifold, ...]) -> Callable[[Any], Any]:
@@ -56,17 +77,34 @@ def tangents(manifold: Manifold, x: Tensor, generator: torch.Generator | None = 
     return manifold.proju(x, noise)
 
 
+def as_factor(manifold: Manifold, value: Tensor) -> Tensor:
+    """One number a point, of shape ``(*)``, with the axes of a point behind."""
+    return value.reshape(*value.shape, *[1] * len(manifold.ambient_shape))
+
+
 def unit_tangents(
     manifold: Manifold, x: Tensor, generator: torch.Generator | None = None
 ) -> Tensor:
     """Random tangent vectors at x, of length one."""
     u = tangents(manifold, x, generator)
-    return u / manifold.inner(x, u, keepdim=True).sqrt()
+    return u / as_factor(manifold, manifold.inner(x, u).sqrt())
 
 
 def event_norm(manifold: Manifold, u: Tensor) -> Tensor:
     """Euclidean length of ambient vectors, over all the axes of a point."""
     return torch.linalg.vector_norm(u.flatten(u.dim() - len(manifold.ambient_shape)), dim=-1)
+
+
+def length(manifold: Manifold, x: Tensor, u: Tensor) -> Tensor:
+    """Riemannian length of tangent vectors at x."""
+    rank = len(manifold.ambient_shape)
+    return manifold.inner(x, u).sqrt() if rank else u
+
+
+def ambient_gap(manifold: Manifold, x: Tensor, y: Tensor) -> float:
+    """Largest difference of the coordinates of x and of the image of y nearest to it."""
+    gap = x - manifold.nearest(x, y)
+    return gap.detach().abs().max().item() if gap.numel() else 0.0
 
 
 def batched_time(manifold: Manifold, t: Tensor) -> Tensor:

@@ -3,11 +3,17 @@
 from manifold_ae.distributions import divergence  # noqa: F401  (it registers the divergences)
 from manifold_ae.distributions.base import ManifoldDistribution
 from manifold_ae.distributions.brownian import HeatKernel, RandomWalk
-from manifold_ae.distributions.priors import RiemannianUniform, StandardNormal, default_prior
+from manifold_ae.distributions.priors import (
+    ProductLaw,
+    RiemannianUniform,
+    StandardNormal,
+    default_prior,
+)
 
 __all__ = [
     "HeatKernel",
     "ManifoldDistribution",
+    "ProductLaw",
     "RandomWalk",
     "RiemannianUniform",
     "StandardNormal",

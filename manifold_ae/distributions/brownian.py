@@ -94,7 +94,8 @@ class HeatKernel(_Brownian):
     def rsample(
         self, sample_shape: Any = (), *, generator: torch.Generator | None = None
     ) -> Tensor:
-        noise = normal_like(self.loc, self._extended_shape(torch.Size(sample_shape)), generator)
+        shape = (*torch.Size(sample_shape), *self.batch_shape, *heat.noise_shape(self.manifold))
+        noise = normal_like(self.loc, shape, generator)
         return heat.brownian_step(self.manifold, self.loc, self.time, noise)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -104,10 +105,7 @@ class HeatKernel(_Brownian):
 
     def entropy(self) -> Tensor:
         """Differential entropy with respect to volume, in nats, of the batch shape."""
-        if not self.manifold.compact:
-            return 0.5 * (torch.log(2 * torch.pi * self.time) + 1).sum(-1)
-        divergence = heat.kl_uniform(self.manifold, self.loc, self.time)
-        return torch.log(torch.as_tensor(self.manifold.volume, dtype=self.loc.dtype)) - divergence
+        return heat.entropy(self.manifold, self.loc, self.time)
 
 
 class RandomWalk(_Brownian):
@@ -148,11 +146,9 @@ class RandomWalk(_Brownian):
     ) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         noise = normal_like(self.loc, (self.steps, *shape), generator)
-        scale = (self.time / self.steps).sqrt()
-        if not self.manifold.time_shape:
-            scale = scale.reshape(scale.shape + (1,) * len(self.manifold.ambient_shape))
+        increments = self.manifold.scale_noise(noise, self.time / self.steps)
         z = self.loc
-        for step in (scale * noise).unbind(0):
+        for step in increments.unbind(0):
             z = self.manifold.projx(z + step)
         return z
 

@@ -1,13 +1,15 @@
 """Exact divergences between the laws, registered with ``torch.distributions.kl_divergence``."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.distributions import register_kl
+from torch.distributions import kl_divergence, register_kl
 
 from manifold_ae import heat
 from manifold_ae.distributions.base import ManifoldDistribution
 from manifold_ae.distributions.brownian import HeatKernel
-from manifold_ae.distributions.priors import RiemannianUniform, StandardNormal
+from manifold_ae.distributions.priors import ProductLaw, RiemannianUniform, StandardNormal
 
 __all__: list[str] = []
 
@@ -27,6 +29,21 @@ def _(q: HeatKernel, p: RiemannianUniform) -> Tensor:
 def _(q: HeatKernel, p: StandardNormal) -> Tensor:
     _check_same_manifold(q, p)
     return 0.5 * (q.time + q.loc.square() - 1 - torch.log(q.time)).sum(-1)
+
+
+@register_kl(HeatKernel, ProductLaw)
+def _(q: HeatKernel, p: ProductLaw) -> Tensor:
+    _check_same_manifold(q, p)
+    manifold: Any = q.manifold
+    parts = zip(
+        manifold.factors, manifold.split(q.loc), manifold.split_time(q.time), p.factors, strict=True
+    )
+    return torch.stack(
+        [
+            kl_divergence(HeatKernel(factor, loc, time, validate_args=False), law)
+            for factor, loc, time, law in parts
+        ]
+    ).sum(0)
 
 
 @register_kl(RiemannianUniform, RiemannianUniform)

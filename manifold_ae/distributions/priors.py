@@ -1,4 +1,4 @@
-"""Priors: the uniform law of a compact manifold, the standard normal law of Euclidean space.
+"""Priors: uniform on a compact manifold, standard normal on Euclidean space, products of these.
 
 They hold no tensors, so they serve every dtype and device.
 """
@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from manifold_ae.distributions.base import ManifoldDistribution
-from manifold_ae.manifolds import Euclidean, Manifold
+from manifold_ae.manifolds import Euclidean, Manifold, Product
 
-__all__ = ["RiemannianUniform", "StandardNormal", "default_prior"]
+__all__ = ["ProductLaw", "RiemannianUniform", "StandardNormal", "default_prior"]
 
 
 class _Prior(ManifoldDistribution):
+    manifold: Any
+
     def __init__(self, manifold: Manifold, *, validate_args: bool | None = None) -> None:
         super().__init__(manifold, validate_args=validate_args)
 
@@ -107,6 +109,28 @@ class StandardNormal(_Prior):
         return torch.full(self.batch_shape, self.manifold.dim * per_dimension)
 
 
+class ProductLaw(_Prior):
+    """Independent laws on the factors of a product, each its default prior."""
+
+    def __init__(self, manifold: Product, *, validate_args: bool | None = None) -> None:
+        super().__init__(manifold, validate_args=validate_args)
+        self.factors: tuple[Any, ...] = tuple(map(default_prior, manifold.factors))
+
+    def _draw(self, shape: tuple[int, ...], **kwargs: Any) -> Tensor:
+        return self.manifold.join(law.sample(shape, **kwargs) for law in self.factors)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """The sum of the factors' log-densities, of shape ``(*)``."""
+        self._check_value(value)
+        parts = zip(self.factors, self.manifold.split(value), strict=True)
+        total = torch.stack([law.log_prob(part) for law, part in parts]).sum(0)
+        return total.expand(torch.broadcast_shapes(total.shape, self.batch_shape))
+
+    def entropy(self) -> Tensor:
+        """The sum of the factors' entropies, of the batch shape."""
+        return torch.stack([law.entropy() for law in self.factors]).sum(0).expand(self.batch_shape)
+
+
 @singledispatch
 def default_prior(manifold: Manifold) -> ManifoldDistribution:
     """Uniform where the manifold is compact; a manifold of another kind registers its own."""
@@ -116,3 +140,8 @@ def default_prior(manifold: Manifold) -> ManifoldDistribution:
 @default_prior.register
 def _(manifold: Euclidean) -> ManifoldDistribution:
     return StandardNormal(manifold)
+
+
+@default_prior.register
+def _(manifold: Product) -> ManifoldDistribution:
+    return RiemannianUniform(manifold) if manifold.compact else ProductLaw(manifold)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from manifold_ae.heat.kernel import brownian_step, log_kernel
+from manifold_ae.heat.kernel import brownian_step, entropy, log_kernel
 from manifold_ae.manifolds import Euclidean
 
 __all__: list[str] = []
@@ -19,3 +19,8 @@ def _(manifold: Euclidean, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
 @brownian_step.register
 def _(manifold: Euclidean, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     return x + torch.sqrt(t) * noise
+
+
+@entropy.register
+def _(manifold: Euclidean, x: Tensor, t: Tensor) -> Tensor:
+    return 0.5 * (torch.log(2 * math.pi * t) + 1).sum(-1)

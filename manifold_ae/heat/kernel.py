@@ -1,17 +1,18 @@
-"""The heat kernel of a manifold, as three generic functions that each manifold registers.
+"""The heat kernel of a manifold, as generic functions that each manifold registers.
 
 A manifold with an exact kernel registers ``log_kernel``; with an exact divergence from the uniform
 law, ``kl_uniform``; with an exact one-step sampler, ``brownian_step``. Where nothing is registered
 the function says so and names what there is instead.
 """
 
+import math
 from functools import singledispatch
 
 from torch import Tensor
 
 from manifold_ae.manifolds import Manifold
 
-__all__ = ["brownian_step", "kl_uniform", "log_kernel"]
+__all__ = ["brownian_step", "entropy", "kl_uniform", "log_kernel", "noise_shape"]
 
 
 @singledispatch
@@ -47,13 +48,20 @@ def kl_uniform(manifold: Manifold, x: Tensor, t: Tensor) -> Tensor:
 
 
 @singledispatch
+def entropy(manifold: Manifold, x: Tensor, t: Tensor) -> Tensor:
+    """Differential entropy of q(t; x, ·) with respect to volume, in nats, of shape ``(*)``."""
+    return math.log(manifold.volume) - kl_uniform(manifold, x, t)
+
+
+@singledispatch
 def brownian_step(manifold: Manifold, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     """A point with exactly the law q(t; x, ·), continuous and differentiable in x and t.
 
     Args:
         x: start, of shape ``(*, *ambient_shape)``.
         t: time of shape ``(*, *time_shape)``.
-        noise: standard normal, of the shape of the result, to which x and t are expanded.
+        noise: standard normal, of shape ``(*, *noise_shape(manifold))``; x and t are expanded to
+            its batch shape.
 
     Raises:
         NotImplementedError: where no exact sampler is known.
@@ -61,3 +69,9 @@ def brownian_step(manifold: Manifold, x: Tensor, t: Tensor, noise: Tensor) -> Te
     raise NotImplementedError(
         f"{manifold!r} has no exact sampler; distributions.RandomWalk samples it approximately"
     )
+
+
+@singledispatch
+def noise_shape(manifold: Manifold) -> tuple[int, ...]:
+    """Shape of the normal noise that ``brownian_step`` takes for one point."""
+    return manifold.ambient_shape

@@ -40,6 +40,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from manifold_ae.heat import circle
+
 __all__ = ["MAX_DIM", "by_contour", "by_spectrum", "log_relative_density", "relative_excess"]
 
 #: Largest dimension for which the error bounds below have been verified.
@@ -97,7 +99,12 @@ def by_contour(dim: int, r: Tensor, t: Tensor) -> Tensor:
 
 
 def relative_excess(dim: int, r: Tensor, t: Tensor) -> Tensor:
-    """V q(t, r) − 1 by the spectral series (1), without cancellation as t → ∞; t ≥ CROSSOVER."""
+    """V q(t, r) − 1 by the spectral series (1), without cancellation as t → ∞; t ≥ CROSSOVER.
+
+    (On the circle the series holds from ``circle.CROSSOVER``.)
+    """
+    if dim == 1:
+        return circle.relative_excess(r, t)
     nu = (dim - 1) / 2
     cosine = torch.cos(r)
     before, harmonic = torch.ones_like(cosine), cosine
@@ -121,7 +128,7 @@ def by_spectrum(dim: int, r: Tensor, t: Tensor) -> Tensor:
 
 
 def log_relative_density(dim: int, r: Tensor, t: Tensor) -> Tensor:
-    """log(V q(t, r)) for 2 ≤ dim ≤ MAX_DIM: zero for the uniform law.
+    """log(V q(t, r)) for 1 ≤ dim ≤ MAX_DIM: zero for the uniform law.
 
     Args:
         r: geodesic distance in [0, π], of shape ``(*)``.
@@ -129,6 +136,8 @@ def log_relative_density(dim: int, r: Tensor, t: Tensor) -> Tensor:
 
     Accurate to 1e-8 absolutely, or relatively where the log-density is large, for every t > 0.
     """
+    if dim == 1:
+        return circle.log_relative_density(r, t)
     return torch.where(
         t < CROSSOVER,
         by_contour(dim, r, t.clamp_max(CROSSOVER)),

@@ -1,11 +1,11 @@
 r"""What the heat kernel of a sphere gives as a function of time alone, or of time and one radius.
 
-Both tables are built on first use, in a fraction of a second, from the kernel in ``heat.sphere``
-(``heat.circle`` for d = 1) by Gauss–Legendre quadrature, and kept for the process.
+Both tables are built on first use, in a fraction of a second, from the kernel in ``heat.sphere`` by Gauss–Legendre quadrature, and kept for the process.
 
 **Divergence.** K(t) = KL(q(t, ·) ‖ uniform) falls from −d/2 log t + const to ~ ½(d + 1) e^{-td}.
 What is tabulated is log(e^K − 1) over log t, a straight line for small t and log K for large: so K,
-its softplus, is positive and accurate relative to itself, derivative included, for every t.
+its softplus, is positive and accurate relative to itself, derivative included, for every t. The
+same for ℝPᵈ, whose kernel is that of Sᵈ folded: V q(r) = ½ (V q)(r) + ½ (V q)(π − r) on the sphere.
 
 **Radius.** Draw a tangent vector v ∼ N(0, I): ρ = \|v\| has the χ law of d degrees of freedom.
 G_t = F_t⁻¹ ∘ F_χ, with F_t the distribution function of the geodesic distance at time t, turns ρ
@@ -21,7 +21,7 @@ import torch
 from numpy.polynomial.legendre import leggauss
 from scipy import special
 
-from manifold_ae.heat import circle, sphere
+from manifold_ae.heat import sphere
 from manifold_ae.heat.tables import Table1, Table2
 
 __all__ = ["divergence_table", "radius_table"]
@@ -32,29 +32,34 @@ SHORT = 1e-5
 REACH = 12.0
 
 
-def _log_relative_density(dim: int, r: np.ndarray, t: np.ndarray) -> np.ndarray:
+def _log_relative_density(
+    dim: int, r: np.ndarray, t: np.ndarray, folded: bool = False
+) -> np.ndarray:
     """log(V q) with the radius along the first axis and one time a column."""
-    kernel = (
-        circle.log_relative_density
-        if dim == 1
-        else lambda r, t: sphere.log_relative_density(dim, r, t)
-    )
-    return kernel(torch.from_numpy(r), torch.from_numpy(t)).numpy()
+    r_, t_ = torch.from_numpy(r), torch.from_numpy(t)
+    relative = sphere.log_relative_density(dim, r_, t_)
+    if folded:
+        other = sphere.log_relative_density(dim, math.pi - r_, t_)
+        relative = torch.logaddexp(relative, other) - math.log(2)
+    return relative.numpy()
 
 
-def _relative_excess(dim: int, r: np.ndarray, t: np.ndarray) -> np.ndarray:
+def _relative_excess(dim: int, r: np.ndarray, t: np.ndarray, folded: bool = False) -> np.ndarray:
     """V q − 1 for times at which the spectral series holds."""
     r_, t_ = torch.from_numpy(r), torch.from_numpy(t)
-    excess = circle.relative_excess(r_, t_) if dim == 1 else sphere.relative_excess(dim, r_, t_)
+    excess = sphere.relative_excess(dim, r_, t_)
+    if folded:
+        excess = (excess + sphere.relative_excess(dim, math.pi - r_, t_)) / 2
     return excess.numpy()
 
 
-def _log_area_fraction(dim: int) -> float:
-    """log of Vol(S^{d−1}) / Vol(S^d): density of r under the uniform law, over sin^{d−1} r."""
-    return math.lgamma((dim + 1) / 2) - math.lgamma(dim / 2) - 0.5 * math.log(math.pi)
+def _log_area_fraction(dim: int, folded: bool = False) -> float:
+    """log of Vol(S^{d−1}) / V: density of r under the uniform law, over sin^{d−1} r."""
+    whole = math.lgamma((dim + 1) / 2) - math.lgamma(dim / 2) - 0.5 * math.log(math.pi)
+    return whole + math.log(2) if folded else whole
 
 
-def _x_log_x_excess(e: np.ndarray) -> np.ndarray:
+def x_log_x_excess(e: np.ndarray) -> np.ndarray:
     """(1 + e) log(1 + e) − e ≥ 0, without cancellation for small e."""
     series = e * e * (1 / 2 - e * (1 / 6 - e * (1 / 12 - e * (1 / 20 - e / 30))))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -62,44 +67,46 @@ def _x_log_x_excess(e: np.ndarray) -> np.ndarray:
     return np.where(np.abs(e) < 1e-3, series, exact)
 
 
-def divergence(dim: int, t: np.ndarray) -> np.ndarray:
-    """KL of the heat kernel of Sᵈ to the uniform law, by quadrature, for times of shape (n,)."""
+def divergence(dim: int, t: np.ndarray, folded: bool = False) -> np.ndarray:
+    """KL of the heat kernel of Sᵈ, or ℝPᵈ, to the uniform law, for times of shape (n,)."""
     if (t < SHORT).any():
-        curvature = dim * (dim - 1)
-        formula = (
-            -dim / 2 * (np.log(2 * np.pi * t) + 1) + math.log(_volume(dim)) + curvature * t / 4
-        )
-        return np.where(t < SHORT, formula, divergence(dim, np.maximum(t, SHORT)))
+        curvature, volume = dim * (dim - 1), _volume(dim) / (2 if folded else 1)
+        formula = -dim / 2 * (np.log(2 * np.pi * t) + 1) + math.log(volume) + curvature * t / 4
+        return np.where(t < SHORT, formula, divergence(dim, np.maximum(t, SHORT), folded))
     nodes, weights = leggauss(160)
     late = t >= 2.0
-    reach = np.where(late, np.pi, np.minimum(np.pi, (REACH + math.sqrt(dim)) * np.sqrt(t)))
+    furthest = np.pi / 2 if folded else np.pi
+    reach = np.minimum(furthest, (REACH + math.sqrt(dim)) * np.sqrt(t))
+    reach = np.where(late, furthest, reach)
     r = reach * (nodes[:, None] + 1) / 2
-    w = weights[:, None] / 2 * reach * np.sin(r) ** (dim - 1) * math.exp(_log_area_fraction(dim))
-    log_density = _log_relative_density(dim, r, t)
+    w = weights[:, None] / 2 * reach * np.sin(r) ** (dim - 1)
+    w = w * math.exp(_log_area_fraction(dim, folded))
+    log_density = _log_relative_density(dim, r, t, folded)
     early_value = (w * np.exp(log_density) * log_density).sum(0)
-    excess = _relative_excess(dim, r, np.maximum(t, 2.0))
-    late_value = (w * _x_log_x_excess(excess)).sum(0)
+    excess = _relative_excess(dim, r, np.maximum(t, 2.0), folded)
+    late_value = (w * x_log_x_excess(excess)).sum(0)
     return np.where(late, late_value, early_value)
 
 
 @lru_cache
-def divergence_table(dim: int) -> Table1:
-    """log(e^K − 1) over log t; see the module's docstring."""
+def divergence_table(dim: int, folded: bool = False) -> Table1:
+    """log(e^K − 1) over log t, of Sᵈ or, folded, of ℝPᵈ; see the module's docstring."""
 
     def inverse_softplus(u: np.ndarray) -> np.ndarray:
-        k = divergence(dim, np.exp(u))
+        k = divergence(dim, np.exp(u), folded)
         return k + np.log(-np.expm1(-k))
 
-    # K falls like e^{-td}: the table ends before that underflows. It begins where e^{-K} is lost
-    # beside one, and log(e^K − 1) is a straight line.
-    longest = min(1e2, 600 / dim)
+    # K falls like e^{-2λt}, λ the first eigenvalue of −½Δ: the table ends before that underflows.
+    # It begins where e^{-K} is lost beside one, and log(e^K − 1) is a straight line.
+    decay = 2 * (dim + 1) if folded else dim
+    longest = min(1e2, 600 / decay)
     return Table1(
         inverse_softplus,
         math.log(1e-15),
         math.log(longest),
         250,
         slope_below=-dim / 2,
-        slope_above=-dim * longest,
+        slope_above=-decay * longest,
     )
 
 

@@ -5,15 +5,35 @@ from collections.abc import Callable
 
 from manifold_ae.manifolds.base import Manifold
 from manifold_ae.manifolds.euclidean import Euclidean
+from manifold_ae.manifolds.klein_bottle import KleinBottle
+from manifold_ae.manifolds.product import Product
+from manifold_ae.manifolds.projective import RealProjective
+from manifold_ae.manifolds.quotient import Quotient
+from manifold_ae.manifolds.rotation import SO3
 from manifold_ae.manifolds.sphere import Sphere
 from manifold_ae.manifolds.torus import FlatTorus
 
-__all__ = ["Euclidean", "FlatTorus", "Manifold", "Sphere", "names", "parse"]
+__all__ = [
+    "SO3",
+    "Euclidean",
+    "FlatTorus",
+    "KleinBottle",
+    "Manifold",
+    "Product",
+    "Quotient",
+    "RealProjective",
+    "Sphere",
+    "names",
+    "parse",
+]
 
 #: Name in a specification → (constructor, whether a dimension follows, what it is).
 _SPECIFICATIONS: dict[str, tuple[Callable[..., Manifold], bool, str]] = {
     "circle": (lambda: FlatTorus(1), False, "S¹: one angle"),
     "euclidean": (Euclidean, True, "ℝᵈ, the latent space of a standard VAE"),
+    "klein-bottle": (KleinBottle, False, "the flat Klein bottle, (θ, φ) ~ (θ + π, −φ)"),
+    "projective": (RealProjective, True, "ℝPᵈ: axes without a sign, Sᵈ with x ~ −x"),
+    "so3": (SO3, False, "SO(3): poses, rotations of space"),
     "sphere": (Sphere, True, "Sᵈ: directions; sphere:1 is the circle"),
     "torus": (FlatTorus, True, "Tᵈ: d angles, a product of circles; torus:1 is the circle"),
 }
@@ -27,7 +47,9 @@ def names() -> dict[str, str]:
 
 
 def parse(spec: str) -> Manifold:
-    """The manifold that a specification names: ``"sphere:2"``, ``"torus:2"``, ``"circle"``, ...
+    """The manifold that a specification names: ``"sphere:2"``, ``"so3"``, ``"circle"``, ...
+
+    Products are written with ``*``.
 
     Raises:
         ValueError: if there is no such manifold; the message lists those that there are.
@@ -35,7 +57,11 @@ def parse(spec: str) -> Manifold:
     Example:
         >>> parse("sphere:2")
         Sphere(2)
+        >>> parse("sphere:2*circle")
+        Product(Sphere(2), FlatTorus(1))
     """
+    if "*" in spec:
+        return Product(*(parse(factor) for factor in spec.split("*")))
     name, _, size = spec.strip().lower().partition(":")
     if name not in _SPECIFICATIONS:
         near = difflib.get_close_matches(name, _SPECIFICATIONS, n=1)

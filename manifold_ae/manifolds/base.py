@@ -11,6 +11,7 @@ from abc import abstractmethod
 from typing import Any
 
 import geoopt
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -98,6 +99,60 @@ class Manifold(geoopt.Manifold):
         Unlike geoopt's ``random``, which takes the full shape, this takes the sample shape.
         """
 
+    # ---- for models -------------------------------------------------------------------------
+
+    #: How many points of a cover decode to one of this manifold; more than one only on a quotient
+    #: of which no embedding is known, where the model averages over them.
+    sheets = 1
+
+    @property
+    def feature_size(self) -> int:
+        """How many unconstrained numbers ``from_features`` makes a point of."""
+        return math.prod(self.ambient_shape)
+
+    def from_features(self, features: Tensor) -> Tensor:
+        """A point from numbers ``(*, feature_size)``, as an encoder gives them: projected."""
+        return self.projx(_unflattened(features, self.ambient_shape))
+
+    @property
+    def embedding_size(self) -> int:
+        """How many coordinates ``embed`` gives."""
+        return math.prod(self.ambient_shape)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Coordinates ``(*, embedding_size)`` that are one for one with points: for a decoder."""
+        return x.flatten(x.dim() - len(self.ambient_shape))
+
+    def unfold(self, x: Tensor) -> Tensor:
+        """The points of the cover over x, of shape ``(sheets, *, *ambient_shape)``."""
+        return x.unsqueeze(0)
+
+    def nearest(self, x: Tensor, y: Tensor) -> Tensor:
+        """Of the tensors that stand for the point y, the nearest to x: y, but on a quotient."""
+        return y.expand(torch.broadcast_shapes(x.shape, y.shape))
+
+    def scale_noise(self, noise: Tensor, t: Tensor) -> Tensor:
+        """Ambient standard normal noise, scaled so that its tangent part has variance t.
+
+        Args:
+            noise: of shape ``(*, *ambient_shape)``.
+            t: of shape ``(*, *time_shape)``.
+        """
+        scale = t.sqrt()
+        return scale.reshape(scale.shape + (1,) * len(self.ambient_shape)) * noise
+
+    def action_matrix(self, g: np.ndarray) -> np.ndarray:
+        """A linear action on points as a matrix on their flattened coordinates."""
+        n = math.prod(self.ambient_shape)
+        if g.shape != (n, n):
+            raise ValueError(
+                f"an action of shape {g.shape}: linear actions on {self!r} are matrices of shape "
+                f"{(n, n)}, on the flattened coordinates of a point"
+            )
+        return g.astype(np.float64)
+
+    # ---- angles -----------------------------------------------------------------------------
+
     #: Names of the angles that ``to_angles`` gives; none where the manifold has no such chart.
     angle_names: tuple[str, ...] = ()
 
@@ -177,6 +232,10 @@ class Manifold(geoopt.Manifold):
         if deviation <= atol + rtol * (u.abs().amax().item() if u.numel() else 0.0):
             return True, None
         return False, f"u has a normal part of {deviation:.3g}; M.proju(x, u) removes it"
+
+
+def _unflattened(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return x if len(shape) == 1 else x.unflatten(-1, shape)
 
 
 def check_dimension(name: str, dim: Any) -> int:

@@ -71,6 +71,9 @@ class Euclidean(Manifold):
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
         return torch.linalg.vector_norm(x - y, dim=-1, keepdim=keepdim)
 
+    def scale_noise(self, noise: Tensor, t: Tensor) -> Tensor:
+        return t.sqrt() * noise
+
     def base_point(self, *, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
         return torch.zeros(self._dim, dtype=dtype, device=device)
 

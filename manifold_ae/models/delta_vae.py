@@ -39,8 +39,9 @@ class DeltaVAE(nn.Module):
         manifold: the latent space M.
         encoder: module from observations ``(*, *event_shape)`` to features ``(*, f)``; f is its
             ``out_features``, or that of its last layer that has one.
-        decoder: module from latents ``(*, n)``, n the number of ambient coordinates, to features
-            ``(*, g)``; g likewise.
+        decoder: module from embedded latents ``(*, manifold.embedding_size)`` to features
+            ``(*, g)``; g likewise. On a quotient it is invariant under the group: by an embedding
+            of the quotient where one is known, else because its features are averaged over it.
         prior: law on M; ``M.default_prior()`` if none is given.
         posterior: maps ``(M, loc, time, validate_args=False)`` to a law on M: ``HeatKernel``,
             ``RandomWalk`` or a partial of it.
@@ -109,8 +110,11 @@ class DeltaVAE(nn.Module):
         return self.likelihood.mean(self._output(z))
 
     def _output(self, z: Tensor) -> Tensor:
-        flat = z.flatten(z.dim() - len(self.manifold.ambient_shape))
-        return self.output(self.decoder(flat))
+        if self.manifold.sheets == 1:
+            return self.output(self.decoder(self.manifold.embed(z)))
+        # A quotient without an embedding: what is decoded is invariant because it is a mean.
+        features = self.decoder(self.manifold.embed(self.manifold.unfold(z)))
+        return self.output(features.mean(0))
 
     # ---- training ---------------------------------------------------------------------------
 

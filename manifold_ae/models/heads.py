@@ -25,8 +25,8 @@ def reshaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 class PosteriorHead(nn.Module):
     """Features ``(*, f)`` to points ``(*, *ambient_shape)`` and times ``(*, *time_shape)``.
 
-    One linear map gives both; the projection takes its first part onto the manifold, and log t
-    is read from the rest.
+    One linear map gives both; ``manifold.from_features`` takes its first part onto the manifold,
+    and log t is read from the rest.
 
     Arguments:
         bound: ``"soft"`` keeps log t within ``time_range``, softly, and leaves it free inside;
@@ -57,7 +57,7 @@ class PosteriorHead(nn.Module):
         self.manifold = manifold
         self.bound = bound
         self.log_range = (math.log(low), math.log(high))
-        self.sizes = [math.prod(manifold.ambient_shape), math.prod(manifold.time_shape)]
+        self.sizes = [manifold.feature_size, math.prod(manifold.time_shape)]
         self.linear = nn.Linear(features, sum(self.sizes))
         if bound == "soft":
             with torch.no_grad():
@@ -72,7 +72,7 @@ class PosteriorHead(nn.Module):
 
     def _read(self, output: Tensor) -> tuple[Tensor, Tensor]:
         point, raw = output.split(self.sizes, -1)
-        point = self.manifold.projx(reshaped(point, self.manifold.ambient_shape))
+        point = self.manifold.from_features(point)
         raw = reshaped(raw, self.manifold.time_shape)
         if self.bound == "paper":
             low, high = PAPER_RANGE

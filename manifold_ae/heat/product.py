@@ -1,0 +1,60 @@
+"""Products: coordinates move independently, each at its own time."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from manifold_ae.heat.kernel import brownian_step, entropy, kl_uniform, log_kernel, noise_shape
+from manifold_ae.manifolds import Product
+
+__all__: list[str] = []
+
+
+@log_kernel.register
+def _(manifold: Product, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+    parts = zip(
+        manifold.factors,
+        manifold.split(x),
+        manifold.split(y),
+        manifold.split_time(t),
+        strict=True,
+    )
+    values = [log_kernel(*part) for part in parts]
+    return sum(values[1:], values[0])
+
+
+def _sum(function: Callable[..., Tensor], manifold: Product, x: Tensor, t: Tensor) -> Tensor:
+    parts = zip(manifold.factors, manifold.split(x), manifold.split_time(t), strict=True)
+    values = [function(*part) for part in parts]
+    return sum(values[1:], values[0])
+
+
+@kl_uniform.register
+def _(manifold: Product, x: Tensor, t: Tensor) -> Tensor:
+    return _sum(kl_uniform, manifold, x, t)
+
+
+@entropy.register
+def _(manifold: Product, x: Tensor, t: Tensor) -> Tensor:
+    return _sum(entropy, manifold, x, t)
+
+
+def _noise_sizes(manifold: Product) -> list[int]:
+    return [noise_shape(factor)[0] for factor in manifold.factors]
+
+
+@noise_shape.register
+def _(manifold: Product) -> tuple[int, ...]:
+    return (sum(_noise_sizes(manifold)),)
+
+
+@brownian_step.register
+def _(manifold: Product, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    parts = zip(
+        manifold.factors,
+        manifold.split(x),
+        manifold.split_time(t),
+        noise.split(_noise_sizes(manifold), -1),
+        strict=True,
+    )
+    return manifold.join(brownian_step(*part) for part in parts)

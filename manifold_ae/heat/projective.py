@@ -1,0 +1,117 @@
+r"""Projective spaces and rotations: the sphere's kernel, folded.
+
+On ℝPᵈ = Sᵈ/±1, at distance r ≤ π/2,  V q(t, r) = ½ (V q)_{Sᵈ}(t, r) + ½ (V q)_{Sᵈ}(t, π − r).
+
+SO(3) with the angle as its distance is S³ of radius 2 with antipodes identified. Radius 2 halves
+distances and divides times by four: V q_{SO(3)}(t, θ) = V q_{ℝP³}(t/4, θ/2), and the divergence from
+the uniform law is that of ℝP³ at t/4.
+
+The exact samplers depend continuously on the point, not on the vector or sign that stands for it.
+On ℝPᵈ the tangent noise is v = A x, with A antisymmetric and its entries above the diagonal
+independent and standard normal: it has covariance I − x xᵀ, and −x gives −v. On SO(3) it is R ω̂,
+ω ∼ N(0, I).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from manifold_ae.groups import rotations
+from manifold_ae.heat import sphere
+from manifold_ae.heat.homogeneous import GeodesicStep, check_dimension, divergence, radial
+from manifold_ae.heat.kernel import brownian_step, kl_uniform, log_kernel, noise_shape
+from manifold_ae.manifolds import SO3, RealProjective
+from manifold_ae.numerics import Fused, refuse_second_derivatives
+
+__all__: list[str] = []
+
+
+def _log_folded(dim: int, r: Tensor, t: Tensor) -> Tensor:
+    """log(V q) on ℝPᵈ, in float64."""
+    near = sphere.log_relative_density(dim, r, t)
+    far = sphere.log_relative_density(dim, math.pi - r, t)
+    return torch.logaddexp(near, far) - math.log(2)
+
+
+# ---- projective spaces ----------------------------------------------------------------------
+
+
+@log_kernel.register
+def _(manifold: RealProjective, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+    dim = check_dimension(manifold, manifold.dim)
+    r = manifold.dist(x.double(), y.double())
+    return (_log_folded(dim, r, t.double()) - math.log(manifold.volume)).to(x.dtype)
+
+
+@kl_uniform.register
+def _(manifold: RealProjective, x: Tensor, t: Tensor) -> Tensor:
+    return divergence(manifold, manifold.dim, x, t, folded=True)
+
+
+@noise_shape.register
+def _(manifold: RealProjective) -> tuple[int, ...]:
+    return (manifold.dim * (manifold.dim + 1) // 2,)
+
+
+@brownian_step.register
+def _(manifold: RealProjective, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    dim = check_dimension(manifold, manifold.dim)
+    batch = noise.shape[:-1]
+    x, t = x.expand(*batch, dim + 1), t.expand(batch)
+    rows, columns = torch.triu_indices(dim + 1, dim + 1, 1, device=x.device)
+    upper = noise.new_zeros(*batch, dim + 1, dim + 1)
+    upper[..., rows, columns] = noise
+    antisymmetric = upper - upper.mT
+    # Products and sums, not matmul, which autocast would round to half precision.
+    v = (antisymmetric * x.unsqueeze(-2)).sum(-1)
+    return GeodesicStep.of(dim, x, t, v)
+
+
+# ---- rotations ------------------------------------------------------------------------------
+
+
+@log_kernel.register
+def _(manifold: SO3, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
+    r = manifold.dist(x.double(), y.double()) / 2
+    return (_log_folded(3, r, t.double() / 4) - math.log(manifold.volume)).to(x.dtype)
+
+
+@kl_uniform.register
+def _(manifold: SO3, x: Tensor, t: Tensor) -> Tensor:
+    return divergence(manifold, 3, x, t / 4, folded=True)
+
+
+@noise_shape.register
+def _(manifold: SO3) -> tuple[int, ...]:
+    return (3,)
+
+
+class _RotationVector(Fused):
+    """ω = 2 r v/ρ with r = G_t(ρ) on S³ at a quarter of the time: of a length corrected from χ."""
+
+    @staticmethod
+    def value(t: Tensor, v: Tensor) -> tuple[Tensor, ...]:
+        length = torch.linalg.vector_norm(v, dim=-1)
+        log_ratio, *slopes = radial(3, length, t / 4)
+        ratio = 2 * log_ratio.exp().unsqueeze(-1)
+        return ratio * v, length, ratio, *slopes
+
+    @staticmethod
+    def derivative(gradient: Tensor, *saved: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_derivatives()
+        t, v, length, ratio, along_length, along_log_time = saved
+        by_ratio = ratio.squeeze(-1) * (gradient * v).sum(-1)
+        by_v = None
+        if v.requires_grad:
+            tiny = torch.finfo(v.dtype).tiny
+            by_length = (by_ratio * along_length / length.clamp_min(tiny)).unsqueeze(-1)
+            by_v = torch.addcmul(ratio * gradient, by_length, v)
+        return by_ratio * along_log_time / t, by_v
+
+
+@brownian_step.register
+def _(manifold: SO3, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    with torch.autocast(x.device.type, enabled=False):
+        omega = _RotationVector.of(t.expand(noise.shape[:-1]), noise)
+        return x @ rotations.exp(omega)

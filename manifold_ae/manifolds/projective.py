@@ -1,0 +1,112 @@
+r"""Real projective spaces: lines through the origin, or unit vectors without a sign."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from manifold_ae.manifolds.base import check_dimension
+from manifold_ae.manifolds.quotient import Quotient
+from manifold_ae.manifolds.sphere import Sphere
+from manifold_ae.numerics import Fused
+
+__all__ = ["RealProjective"]
+
+
+class _LeadingEigenvector(Fused):
+    @staticmethod
+    def value(matrix: Tensor) -> tuple[Tensor, ...]:
+        values, vectors = torch.linalg.eigh(matrix)
+        return vectors[..., -1], values, vectors
+
+    @staticmethod
+    def derivative(gradient: Tensor, *saved: Tensor) -> tuple[Tensor]:
+        matrix, values, vectors = saved
+        if torch.is_grad_enabled():  # to be differentiated again
+            values, vectors = torch.linalg.eigh(matrix)
+        gaps = values[..., -1:] - values[..., :-1]
+        floor = torch.finfo(gaps.dtype).eps ** 0.5 * values.abs().amax(-1, keepdim=True)
+        open_ = gaps > floor
+        weights = torch.where(open_, 1 / torch.where(open_, gaps, 1.0), 0.0)
+        others, leading = vectors[..., :-1], vectors[..., -1:]
+        along = (others.mT @ gradient.unsqueeze(-1)).squeeze(-1) * weights
+        half = (others @ along.unsqueeze(-1)) @ leading.mT
+        return ((half + half.mT) / 2,)
+
+
+class RealProjective(Quotient):
+    r"""ℝPᵈ = Sᵈ/±1; points of shape ``(*, d + 1)``, a unit vector up to sign.
+
+    Distances are at most π/2; the volume is half that of Sᵈ. For models, a point is the leading
+    eigenvector's line of a symmetric matrix (so that an encoder maps *into* ℝPᵈ, which no
+    normalised vector does continuously), and a decoder sees the entries of x xᵀ.
+
+    Example:
+        >>> M = RealProjective(2)
+        >>> x = M.base_point()
+        >>> M.dist(x, -x)
+        tensor(0.)
+    """
+
+    name = "RealProjective"
+
+    def __init__(self, dim: int) -> None:
+        self._dim = check_dimension("RealProjective", dim)
+        size = dim + 1
+        super().__init__(Sphere(dim), [-np.eye(size)])
+        rows, columns = np.triu_indices(size)
+        self._upper = rows.tolist(), columns.tolist()
+
+    @property
+    def _key(self) -> tuple[int]:
+        return (self._dim,)
+
+    def __repr__(self) -> str:
+        return f"RealProjective({self._dim})"
+
+    @property
+    def spec(self) -> str:
+        return f"projective:{self._dim}"
+
+    # ---- for models -------------------------------------------------------------------------
+
+    @property
+    def sheets(self) -> int:  # type: ignore[override]
+        return 1
+
+    def unfold(self, x: Tensor) -> Tensor:
+        return x.unsqueeze(0)
+
+    @property
+    def feature_size(self) -> int:
+        return len(self._upper[0])
+
+    def from_features(self, features: Tensor) -> Tensor:
+        """The leading eigenvector of the symmetric matrix with these upper entries.
+
+        Where the leading eigenvalue is not simple the line is not determined: one is chosen, and
+        what of the gradient would be infinite is zero.
+        """
+        rows, columns = self._upper
+        size = self._dim + 1
+        matrix = features.new_zeros(*features.shape[:-1], size, size)
+        matrix[..., rows, columns] = features
+        return _LeadingEigenvector.of((matrix + matrix.mT) / 2)
+
+    @property
+    def embedding_size(self) -> int:
+        return self.feature_size
+
+    def embed(self, x: Tensor) -> Tensor:
+        """The upper entries of √2 x xᵀ, those off the diagonal twice as large: isometric.
+
+        Their Euclidean distance agrees with that on ℝPᵈ up to the second order.
+        """
+        rows, columns = self._upper
+        weights = torch.tensor(
+            [1.0 if i == j else math.sqrt(2) for i, j in zip(rows, columns, strict=True)],
+            dtype=x.dtype,
+            device=x.device,
+        )
+        return weights * x[..., rows] * x[..., columns] / math.sqrt(2)

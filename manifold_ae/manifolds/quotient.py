@@ -1,0 +1,341 @@
+r"""Quotients: a manifold divided by a finite group of isometries that acts freely.
+
+A point of M/Γ is given by any point of M over it; distances, kernels and coordinates for models do
+not depend on which. The action must be free (no element but the identity fixes a point), or the
+quotient has corners; and isometric, or it has no metric. Both are checked when a quotient is made.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from manifold_ae.groups import finite
+from manifold_ae.manifolds.base import Manifold
+
+__all__ = ["Quotient"]
+
+#: Points that an action is tried on, for what has no exact test.
+TRIALS = 256
+#: An action that moves some point by less than this fixes a point.
+FIXED = 1e-5
+#: Lengths and points must be kept to this.
+TOLERANCE = 1e-8
+
+Action = Callable[[Tensor], Tensor]
+
+
+class Quotient(Manifold):
+    r"""M/Γ for a finite group Γ of isometries of M, acting freely.
+
+    Arguments:
+        cover: M, compact.
+        actions: square matrices that generate Γ, acting on the flattened coordinates of a point
+            (on ``SO3()``, a 3 × 3 rotation g acts by R ↦ R g: the symmetries of an object); or
+            functions ``x ↦ g·x`` on tensors ``(*, *ambient_shape)``, differentiable: all the
+            elements of Γ but the identity.
+        name: how it prints.
+
+    ``least_displacement`` is the least distance, in ambient coordinates, by which an element of Γ
+    was found to move a point.
+
+    Raises:
+        ValueError: if the action is not free, not isometric, does not stay on M or is not a finite
+            group; with the point that shows it.
+
+    Example:
+        >>> from manifold_ae.groups import finite
+        >>> from manifold_ae.manifolds import SO3
+        >>> M = Quotient(SO3(), finite.octahedral(), name="orientations of a cube")
+        >>> M.order, round(SO3().volume / M.volume)
+        (24, 24)
+    """
+
+    name = "Quotient"
+
+    def __init__(
+        self, cover: Manifold, actions: Sequence[Any] | np.ndarray | Tensor, *, name: str = ""
+    ) -> None:
+        super().__init__()
+        if not cover.compact:
+            raise ValueError(f"cover = {cover!r} is not compact: only compact ones can be divided")
+        if len(actions) == 0:
+            raise ValueError("actions is empty: a quotient takes at least one element of the group")
+        object.__setattr__(self, "cover", cover)
+        self.cover: Manifold
+        self._name = name
+        self._copies: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+        self._functions: tuple[Action, ...] = ()
+        self._matrices: np.ndarray | None = None
+        if all(callable(action) and not isinstance(action, Tensor) for action in actions):
+            self._functions = tuple(actions)
+            self.order = len(actions) + 1
+        else:
+            matrices = [cover.action_matrix(np.asarray(action)) for action in actions]
+            self._matrices = np.stack([np.eye(matrices[0].shape[0]), *matrices])
+            self.order = len(self._matrices)
+            self._check_isometric()  # before they are multiplied without end
+            self._copies.clear()
+            self._matrices = finite.generate(matrices)
+            self.order = len(self._matrices)
+        if self.order == 1:
+            raise ValueError("actions generate the identity alone: there is nothing to divide by")
+        self._check_isometric()
+        self._inverses = self._find_inverses()
+        self.least_displacement = self._check_free()
+
+    # ---- what it is -------------------------------------------------------------------------
+
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        if self._matrices is None:
+            return (self.cover, self._functions)
+        return (self.cover, self._matrices.round(9).tobytes())
+
+    def __repr__(self) -> str:
+        return self._name or f"Quotient({self.cover!r}, order={self.order})"
+
+    @property
+    def dim(self) -> int:
+        return self.cover.dim
+
+    @property
+    def ndim(self) -> int:  # type: ignore[override]
+        return self.cover.ndim
+
+    @property
+    def ambient_shape(self) -> tuple[int, ...]:
+        return self.cover.ambient_shape
+
+    @property
+    def time_shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        return self.cover.time_shape
+
+    @property
+    def volume(self) -> float:
+        return self.cover.volume / self.order
+
+    @property
+    def spec(self) -> str:
+        """Its name: no specification that ``parse`` reads leads to a quotient of one's own."""
+        return self._name or f"{self.cover.spec}/{self.order}"
+
+    # ---- the action -------------------------------------------------------------------------
+
+    def images(self, x: Tensor) -> Tensor:
+        """g·x for every g ∈ Γ, the identity first: of shape ``(order, *, *ambient_shape)``."""
+        if self._matrices is None:
+            return torch.stack([x, *(function(x) for function in self._functions)])
+        return self._apply(x)
+
+    def push(self, x: Tensor, u: Tensor) -> Tensor:
+        """The derivative of every g ∈ Γ at x on a vector u: of the shape of ``images``."""
+        if self._matrices is not None:
+            return self._apply(u.expand(torch.broadcast_shapes(x.shape, u.shape)))
+        u = u.expand(torch.broadcast_shapes(x.shape, u.shape)).contiguous()
+        x = x.expand_as(u).contiguous()
+        return torch.stack([u, *(torch.func.jvp(f, (x,), (u,))[1] for f in self._functions)])
+
+    def _apply(self, x: Tensor) -> Tensor:
+        key = (x.dtype, x.device)
+        if key not in self._copies:
+            with torch.inference_mode(False):
+                self._copies[key] = torch.tensor(self._matrices, dtype=key[0], device=key[1])
+        rank = len(self.ambient_shape)
+        flat = x.flatten(x.dim() - rank)
+        return torch.einsum("gij,...j->g...i", self._copies[key], flat).reshape(self.order, *x.shape)
+
+    def nearest_index(self, x: Tensor, y: Tensor) -> Tensor:
+        """The number of the g ∈ Γ for which g·y is nearest to x, of shape ``(*)``."""
+        x, y = torch.broadcast_tensors(x, y)
+        with torch.no_grad():
+            return self.cover.dist(x.double(), self.images(y.double())).argmin(0)
+
+    def _pick(self, images: Tensor, index: Tensor) -> Tensor:
+        index = index.reshape(1, *index.shape, *[1] * len(self.ambient_shape))
+        return torch.take_along_dim(images, index, 0).squeeze(0)
+
+    def nearest(self, x: Tensor, y: Tensor) -> Tensor:
+        """The image of y nearest to x, of the broadcast shape."""
+        x, y = torch.broadcast_tensors(x, y)
+        return self._pick(self.images(y), self.nearest_index(x, y))
+
+    # ---- geometry ---------------------------------------------------------------------------
+
+    def scalar_curvature(self, x: Tensor) -> Tensor:
+        return self.cover.scalar_curvature(x)
+
+    def projx(self, x: Tensor) -> Tensor:
+        return self.cover.projx(x)
+
+    def proju(self, x: Tensor, u: Tensor) -> Tensor:
+        return self.cover.proju(x, u)
+
+    def inner(
+        self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False
+    ) -> Tensor:
+        return self.cover.inner(x, u, v, keepdim=keepdim)
+
+    def scale_noise(self, noise: Tensor, t: Tensor) -> Tensor:
+        return self.cover.scale_noise(noise, t)
+
+    def expmap(self, x: Tensor, u: Tensor) -> Tensor:
+        return self.cover.expmap(x, u)
+
+    def logmap(self, x: Tensor, y: Tensor) -> Tensor:
+        """The shortest u for which expmap(x, u) is an image of y; of equally near ones the first."""
+        return self.cover.logmap(x, self.nearest(x, y))
+
+    def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
+        """Parallel transport along the shortest geodesic, as a vector at y itself."""
+        x, y, v = torch.broadcast_tensors(x, y, v)
+        index = self.nearest_index(x, y)
+        there = self._pick(self.images(y), index)
+        inverse = self._inverses.to(index.device)[index]
+        return self._pick(self.push(there, self.cover.transp(x, there, v)), inverse)
+
+    def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
+        """The least distance from x to an image of y."""
+        x, y = torch.broadcast_tensors(x, y)
+        return self.cover.dist(x, self.images(y), keepdim=keepdim).amin(0)
+
+    def base_point(self, *, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
+        return self.cover.base_point(dtype=dtype, device=device)
+
+    def random_uniform(
+        self,
+        *sample_shape: int,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: Any = None,
+    ) -> Tensor:
+        return self.cover.random_uniform(
+            *sample_shape, generator=generator, dtype=dtype, device=device
+        )
+
+    # ---- for models -------------------------------------------------------------------------
+
+    @property
+    def sheets(self) -> int:  # type: ignore[override]
+        return self.order
+
+    def unfold(self, x: Tensor) -> Tensor:
+        return self.images(x)
+
+    # ---- checks -----------------------------------------------------------------------------
+
+    def _trials(self) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return self.cover.random_uniform(TRIALS, generator=generator, dtype=torch.float64)
+
+    def _check_isometric(self) -> None:
+        x = self._trials()
+        generator = torch.Generator().manual_seed(1)
+        u = self.cover.proju(x, torch.randn(x.shape, generator=generator, dtype=x.dtype))
+        moved = self.images(x)
+        if moved.shape != (self.order, *x.shape):
+            raise ValueError(
+                f"an action takes points of shape {tuple(x.shape)} to {tuple(moved.shape[1:])}"
+            )
+        axes = tuple(range(-len(self.ambient_shape), 0))
+        off = (moved - self.cover.projx(moved)).abs().amax(axes)
+        self._refuse(~(off <= TOLERANCE), x, "leads off the manifold, by", off)
+        # Lengths of all tangent vectors decide; those of random ones nearly surely.
+        change = self.cover.inner(moved, self.push(x, u)) / self.cover.inner(x, u) - 1
+        self._refuse(~(change.abs() <= TOLERANCE), x, "is not an isometry: |u|² changes by", change)
+
+    def _refuse(self, bad: Tensor, x: Tensor, what: str, amount: Tensor) -> None:
+        if bad.any():
+            g, k = (int(i) for i in bad.nonzero()[0])
+            raise ValueError(
+                f"element {g} of the group {what} {amount[g, k].item():.3g} at the point "
+                f"{x[k].tolist()}"
+            )
+
+    def _find_inverses(self) -> Tensor:
+        """The number of the inverse of every element; the products must be elements too."""
+        x = self._trials()[:8]
+        images = self.images(x)
+        inverses = []
+        for g in range(self.order):
+            twice = self.images(images[g])  # (order, 8, ...): h·g·x
+            errors = (twice.unsqueeze(1) - images.unsqueeze(0)).flatten(2).abs().amax(-1)
+            if (errors.amin(1) > FIXED).any():
+                raise ValueError(
+                    f"actions are not a group: element {g} times element "
+                    f"{int(errors.amin(1).argmax())} is none of the {self.order}"
+                )
+            inverses.append(int(errors[:, 0].argmin()))
+        return torch.tensor(inverses)
+
+    def _check_free(self) -> float:
+        """The least displacement found, or a ValueError with a point that is fixed."""
+        least = math.inf
+        for g in range(1, self.order):
+            displacement, point = self._least_displacement(g)
+            if displacement < FIXED:
+                raise ValueError(
+                    f"the action is not free: element {g} of the group fixes the point "
+                    f"{point.tolist()}"
+                )
+            least = min(least, displacement)
+        return least
+
+    def _least_displacement(self, g: int) -> tuple[float, Tensor]:
+        r"""min \|g·x − x\| over M, and where.
+
+        A matrix fixes a point exactly if its eigenspace of 1 meets M. Without such a space it
+        fixes none; with one, its points nearest to M are among the starts. For an orthogonal
+        matrix, with \|x\| constant on M, \|Ax − x\|² falls in every step of x ← P((A + Aᵀ + 2)x);
+        for a function, in steps against the gradient.
+        """
+        x = self._trials()
+        rank = len(self.ambient_shape)
+
+        def displacement(x: Tensor, moved: Tensor) -> Tensor:
+            return torch.linalg.vector_norm((moved - x).flatten(x.dim() - rank), dim=-1)
+
+        if self._matrices is None:
+            return self._descend(g, x, displacement)
+        a = torch.from_numpy(self._matrices[g])
+        _, singular, vh = torch.linalg.svd(a - torch.eye(len(a), dtype=a.dtype))
+        fixed = vh[singular < TOLERANCE]
+        if not len(fixed):  # free for certain: what follows only says by how much
+            x = x[:16]
+        else:
+            # The nearest to the eigenspace: projections in turn, on it and on M.
+            flat = x.flatten(1)
+            for _ in range(50):
+                on_space = (flat @ fixed.T) @ fixed
+                flat = self.cover.projx(on_space.reshape(x.shape)).flatten(1)
+            x = torch.cat([x, flat.reshape(x.shape)])
+        symmetric = a + a.T + 2 * torch.eye(len(a), dtype=a.dtype)
+        for _ in range(100 if len(fixed) else 20):
+            x = self.cover.projx((x.flatten(1) @ symmetric).reshape(x.shape))
+        moved = (x.flatten(1) @ a.T).reshape(x.shape)
+        distance = displacement(x, moved)
+        best = int(distance.argmin())
+        return distance[best].item(), x[best]
+
+    def _descend(
+        self, g: int, x: Tensor, displacement: Callable[[Tensor, Tensor], Tensor]
+    ) -> tuple[float, Tensor]:
+        function = self._functions[g - 1]
+        step = 0.25
+        value = displacement(x, function(x))
+        for _ in range(200):
+            leaf = x.detach().requires_grad_()
+            energy = displacement(leaf, function(leaf)).square().sum()
+            (gradient,) = torch.autograd.grad(energy, leaf)
+            proposal = self.cover.projx(x - step * self.cover.proju(x, gradient))
+            new = displacement(proposal, function(proposal))
+            better = new < value
+            x = torch.where(better.reshape(-1, *[1] * len(self.ambient_shape)), proposal, x)
+            value = torch.where(better, new, value)
+            if better.float().mean() < 0.5:
+                step /= 2
+        best = int(value.argmin())
+        return value[best].item(), x[best]
