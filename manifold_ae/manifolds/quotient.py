@@ -129,17 +129,17 @@ class Quotient(Manifold):
         """g·x for every g ∈ Γ, the identity first: of shape ``(order, *, *ambient_shape)``."""
         if self._matrices is None:
             return torch.stack([x, *(function(x) for function in self._functions)])
-        return self._apply(x)
+        return self._act(x)
 
     def push(self, x: Tensor, u: Tensor) -> Tensor:
         """The derivative of every g ∈ Γ at x on a vector u: of the shape of ``images``."""
         if self._matrices is not None:
-            return self._apply(u.expand(torch.broadcast_shapes(x.shape, u.shape)))
+            return self._act(u.expand(torch.broadcast_shapes(x.shape, u.shape)))
         u = u.expand(torch.broadcast_shapes(x.shape, u.shape)).contiguous()
         x = x.expand_as(u).contiguous()
         return torch.stack([u, *(torch.func.jvp(f, (x,), (u,))[1] for f in self._functions)])
 
-    def _apply(self, x: Tensor) -> Tensor:
+    def _act(self, x: Tensor) -> Tensor:
         key = (x.dtype, x.device)
         if key not in self._copies:
             with torch.inference_mode(False):
