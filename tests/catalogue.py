@@ -59,6 +59,8 @@ WITH_SAMPLER = tuple(M for M in MANIFOLDS if has(heat.brownian_step, M))
 WITH_EXACT_KL = tuple(
     M for M in MANIFOLDS if has(heat.kl_uniform, M) and M.compact and type(M) is not Quotient
 )
+#: Those with one time a sample.
+WITH_ONE_TIME = tuple(M for M in WITH_EXACT_KL if not M.time_shape)
 
 
 def over(manifolds: tuple[Manifold, ...]) -> Callable[[Any], Any]:
@@ -111,3 +113,11 @@ def batched_time(manifold: Manifold, t: Tensor) -> Tensor:
     """Times of shape ``(*, *time_shape)`` from one number a sample, the same in every entry."""
     shape = t.shape + (1,) * len(manifold.time_shape)
     return t.reshape(shape).expand(t.shape + manifold.time_shape)
+
+
+def noise_for(
+    manifold: Manifold, *shape: int, dtype: torch.dtype, generator: torch.Generator
+) -> Tensor:
+    """Standard normal noise as ``heat.brownian_step`` takes it."""
+    full = (*shape, *heat.noise_shape(manifold))
+    return torch.randn(full, dtype=dtype, device=generator.device, generator=generator)

@@ -112,6 +112,5 @@ class _RotationVector(Fused):
 
 @brownian_step.register
 def _(manifold: SO3, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-    with torch.autocast(x.device.type, enabled=False):
-        omega = _RotationVector.of(t.expand(noise.shape[:-1]), noise)
-        return x @ rotations.exp(omega)
+    omega = _RotationVector.of(t.expand(noise.shape[:-1]), noise)
+    return rotations.compose(x, rotations.exp(omega))

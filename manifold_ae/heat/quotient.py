@@ -36,7 +36,11 @@ LONG = 40.0
 
 @log_kernel.register
 def _(manifold: Quotient, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
-    images = manifold.images(y.double())
+    # To the whole batch first: the axis of the group stands before it.
+    rank, time_rank = len(manifold.ambient_shape), len(manifold.time_shape)
+    batches = (p.shape[: p.dim() - k] for p, k in ((x, rank), (y, rank), (t, time_rank)))
+    shape = (*torch.broadcast_shapes(*batches), *manifold.ambient_shape)
+    images = manifold.images(y.double().expand(shape))
     summed = torch.logsumexp(log_kernel(manifold.cover, x.double(), images, t.double()), 0)
     return summed.to(x.dtype)
 

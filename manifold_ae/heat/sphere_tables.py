@@ -60,11 +60,10 @@ def _log_area_fraction(dim: int, folded: bool = False) -> float:
 
 
 def x_log_x_excess(e: np.ndarray) -> np.ndarray:
-    """(1 + e) log(1 + e) − e ≥ 0, without cancellation for small e."""
+    """(1 + e) log(1 + e) − e ≥ 0 for e ≥ −1, without cancellation for small e."""
+    e = np.maximum(e, -1.0)
     series = e * e * (1 / 2 - e * (1 / 6 - e * (1 / 12 - e * (1 / 20 - e / 30))))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        exact = (1 + e) * np.log1p(e) - e
-    return np.where(np.abs(e) < 1e-3, series, exact)
+    return np.where(np.abs(e) < 1e-3, series, special.xlog1py(1 + e, e) - e)
 
 
 def divergence(dim: int, t: np.ndarray, folded: bool = False) -> np.ndarray:

@@ -146,7 +146,10 @@ class Quotient(Manifold):
                 self._copies[key] = torch.tensor(self._matrices, dtype=key[0], device=key[1])
         rank = len(self.ambient_shape)
         flat = x.flatten(x.dim() - rank)
-        return torch.einsum("gij,...j->g...i", self._copies[key], flat).reshape(self.order, *x.shape)
+        n = flat.shape[-1]
+        matrices = self._copies[key].reshape(self.order, *[1] * (flat.dim() - 1), n, n)
+        # Products and sums: matmul rounds to fewer digits under autocast, and where TF32 is on.
+        return (matrices * flat.unsqueeze(-2)).sum(-1).reshape(self.order, *x.shape)
 
     def nearest_index(self, x: Tensor, y: Tensor) -> Tensor:
         """The number of the g ∈ Γ for which g·y is nearest to x, of shape ``(*)``."""
