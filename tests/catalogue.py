@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from manifold_ae import heat
-from manifold_ae.manifolds import Euclidean, FlatTorus, Manifold, Sphere
+from manifold_ae.manifolds import EmbeddedTorus, Euclidean, FlatTorus, Manifold, Sphere
 
 MANIFOLDS: tuple[Manifold, ...] = (
     Euclidean(1),
@@ -26,6 +26,7 @@ MANIFOLDS: tuple[Manifold, ...] = (
     FlatTorus(1),
     FlatTorus(2),
     FlatTorus(3),
+    EmbeddedTorus(),
 )
 
 

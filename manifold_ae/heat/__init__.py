@@ -4,7 +4,7 @@ Throughout, the generator is ½Δ, so that t is a variance; densities are with r
 volume; divergences are in nats.
 """
 
-from manifold_ae.heat import euclidean, homogeneous  # noqa: F401  (they register themselves)
+from manifold_ae.heat import euclidean, homogeneous, revolution  # noqa: F401  (they register themselves)
 from manifold_ae.heat.divergence import kl_asymptotic, kl_monte_carlo, kl_published
 from manifold_ae.heat.kernel import brownian_step, kl_uniform, log_kernel
 

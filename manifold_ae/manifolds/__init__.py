@@ -4,15 +4,17 @@ import difflib
 from collections.abc import Callable
 
 from manifold_ae.manifolds.base import Manifold
+from manifold_ae.manifolds.embedded_torus import EmbeddedTorus
 from manifold_ae.manifolds.euclidean import Euclidean
 from manifold_ae.manifolds.sphere import Sphere
 from manifold_ae.manifolds.torus import FlatTorus
 
-__all__ = ["Euclidean", "FlatTorus", "Manifold", "Sphere", "names", "parse"]
+__all__ = ["EmbeddedTorus", "Euclidean", "FlatTorus", "Manifold", "Sphere", "names", "parse"]
 
 #: Name in a specification → (constructor, whether a dimension follows, what it is).
 _SPECIFICATIONS: dict[str, tuple[Callable[..., Manifold], bool, str]] = {
     "circle": (lambda: FlatTorus(1), False, "S¹: one angle"),
+    "embedded-torus": (EmbeddedTorus, False, "torus of revolution in ℝ³, of radii 3 and 0.6"),
     "euclidean": (Euclidean, True, "ℝᵈ, the latent space of a standard VAE"),
     "sphere": (Sphere, True, "Sᵈ: directions; sphere:1 is the circle"),
     "torus": (FlatTorus, True, "Tᵈ: d angles, a product of circles; torus:1 is the circle"),
