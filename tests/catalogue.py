@@ -46,6 +46,21 @@ def over(manifolds: tuple[Manifold, ...]) -> Callable[[Any], Any]:
     return pytest.mark.parametrize("manifold", manifolds, ids=[M.spec for M in manifolds])
 
 
+def sample_size(manifold: Manifold, n: int) -> int:
+    """n; a tenth where shortest geodesics are found by iteration, at a millisecond a pair."""
+    return n // 10 if isinstance(manifold, EmbeddedTorus) else n
+
+
+def homogeneous(manifold: Manifold) -> bool:
+    """Whether the kernel looks alike from every point."""
+    return not isinstance(manifold, EmbeddedTorus)
+
+
+def amplification(manifold: Manifold) -> float:
+    """How much shortest geodesics amplify rounding: along the inner equator e^{r √−K}."""
+    return 500.0 if isinstance(manifold, EmbeddedTorus) else 1.0
+
+
 def points(manifold: Manifold, *shape: int, **kwargs: Any) -> Tensor:
     """Random points, of the default prior's law: uniform where there is a uniform one."""
     return manifold.default_prior().sample(torch.Size(shape), **kwargs)  # type: ignore[call-arg]

@@ -18,9 +18,13 @@ exponential map (``manifolds.torus_geodesics``), Minakshisundaram and Pleijel's 
     log q = −r²/2t − log 2πt − ½ log J + g(t; x, y),     g = a₁t + a₂t² + …,                 (3)
 
 takes over; its remainder g is what (2) gives at four times from the crossover on, continued to
-zero. Where x and y are so far apart that (2) has no digits left, past RELIABLE nats below the
-peak, g is left out: the value has the right exponent and the right leading factor, and errs by
-about t/10 short of the cut locus, and by log 2 and more on it.
+zero, for points at which these are to be had. So log q is right to 1e-6 wherever it is at most
+RELIABLE nats below its peak, at its time or at the crossover, whichever is later.
+
+Further out (2) has no digits left, and g is left out. The value has the right exponent and
+leading factor but no more: it is that of one shortest geodesic, and on the cut locus, where there
+are several, lacks log 2 or more. Against a product of sixteen short-time kernels, whose terms are
+all positive, it is at t = 0.4 between 1.4 nats too low and 0.05 too high, 5 % of log q at most.
 
 **Divergence.** K(φ, t) = KL(q ‖ uniform) is integrated from (2) by the trapezoid rule, which is
 spectrally accurate here, and continued to t = 0 by
@@ -126,7 +130,7 @@ class Spectrum:
         frequency, rate, series = self._tensors(angle.device)
         parts = []
         for a, b, d, s in zip(*(v.split(CHUNK) for v in (angle, other, turn, t)), strict=True):
-            # Sorted by nothing in particular: what the earliest time does not need is left out.
+            # What the earliest time does not need is left out.
             kept = rate * s.detach().min() <= CUT if len(s) else rate < 0
             m, decay, basis = frequency[kept], rate[kept], series[kept]
             orders = torch.arange(int(m.max()) + 1 if len(m) else 1, device=a.device)
@@ -186,6 +190,11 @@ def spectrum(major: float, minor: float) -> Spectrum:
 @log_kernel.register
 def _(manifold: EmbeddedTorus, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
     """By (2) and (3); see the module's docstring for what holds where."""
+    if any(torch._C._functorch.is_batchedtensor(v) for v in (x, y, t)):
+        raise NotImplementedError(
+            f"{manifold!r}: the heat kernel chooses its formula by the values of its arguments, "
+            "which torch.func.vmap hides; call it on the whole batch"
+        )
     dtype = x.dtype
     x, y = torch.broadcast_tensors(x.double(), y.double())
     t = t.double()

@@ -194,10 +194,20 @@ class EmbeddedTorus(Manifold):
 
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Parallel transport along the shortest geodesic: the angle with it is kept."""
-        tube, rotation, _ = self._frame(x.double())
-        other_tube, other_rotation, _ = self._frame(y.double())
+        x, y = torch.broadcast_tensors(x.double(), y.double())
+        tube, rotation, _ = self._frame(x)
+        other_tube, other_rotation, _ = self._frame(y)
         start, end = self.velocities(x, y).unflatten(-1, (2, 2)).unbind(-2)
-        start, end = normalise(start), normalise(end)
+        # Of points closer than this the direction is rounding; the frame turns by ∫ sin φ dθ.
+        still = (start * start).sum(-1, keepdim=True) < 1e-12
+        middle = (self.tube_angle(x) + self.tube_angle(y)) / 2
+        cross = x[..., 0] * y[..., 1] - x[..., 1] * y[..., 0]
+        angle = torch.sin(middle) * cross / x[..., :2].square().sum(-1)
+        turned = torch.stack([torch.cos(angle), torch.sin(angle)], -1)
+        fixed = torch.zeros_like(turned)
+        fixed[..., 0] = 1
+        start = normalise(torch.where(still, fixed, start))
+        end = normalise(torch.where(still, turned, end))
         cos = (start * end).sum(-1)
         sin = start[..., 0] * end[..., 1] - start[..., 1] * end[..., 0]
         a, b = (v.double() * tube).sum(-1), (v.double() * rotation).sum(-1)
