@@ -190,7 +190,8 @@ def spectrum(major: float, minor: float) -> Spectrum:
 @log_kernel.register
 def _(manifold: EmbeddedTorus, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
     """By (2) and (3); see the module's docstring for what holds where."""
-    if any(torch._C._functorch.is_batchedtensor(v) for v in (x, y, t)):
+    batched = torch._C._functorch.is_batchedtensor  # pyright: ignore[reportAttributeAccessIssue]
+    if any(batched(v) for v in (x, y, t)):
         raise NotImplementedError(
             f"{manifold!r}: the heat kernel chooses its formula by the values of its arguments, "
             "which torch.func.vmap hides; call it on the whole batch"

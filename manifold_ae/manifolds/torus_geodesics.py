@@ -296,12 +296,15 @@ def connect(major: float, minor: float, tube: Tensor, other: Tensor, turn: Tenso
     best = torch.full_like(tube, math.inf)
 
     def attempt(which: Tensor, guess: Tensor) -> None:
-        """Finish guesses for the pairs ``which``, of distinct numbers, and keep what is shorter."""
-        if len(which):
-            found, miss = _finish(major, minor, tube[which], other[which], turn[which], guess)
-            length = torch.linalg.vector_norm(found, dim=-1)
-            better = (miss <= 1e-8 * minor) & (length < best[which])
-            velocity[which[better]], best[which[better]] = found[better], length[better]
+        """Finish guesses for the pairs of these numbers, and keep what is shorter."""
+        if not len(which):
+            return
+        found, miss = _finish(major, minor, tube[which], other[which], turn[which], guess)
+        length = torch.linalg.vector_norm(found, dim=-1)
+        length = torch.where(miss <= 1e-8 * minor, length, math.inf)
+        shortest = best.scatter_reduce(0, which, length, "amin")
+        better = (length < best[which]) & (length == shortest[which])
+        velocity[which[better]], best[which[better]] = found[better], length[better]
 
     first = near.nonzero().squeeze(-1)
     attempt(first, torch.stack([minor * straight, middle], -1)[first])
@@ -309,16 +312,16 @@ def connect(major: float, minor: float, tube: Tensor, other: Tensor, turn: Tenso
     rest = (best >= injectivity_radius(major, minor)).nonzero().squeeze(-1)
     for some in rest.split(PAIRS) if len(rest) else ():
         guesses, lengths = _fan(major, minor, tube[some], other[some], turn[some])
-        for k in range(BRACKETS):
-            # The estimates are good to a few per cent of the tube's radius.
-            worth = lengths[:, k] < best[some] + 0.5 * minor
-            worth &= torch.isfinite(lengths[:, k]) & (lengths[:, k] < lengths[:, 0] + 0.5 * minor)
-            attempt(some[worth], guesses[worth, k])
-        for line in lines:
-            across = torch.stack([minor * line[some], middle[some]], -1)
-            # Meridians, which no two paths of the fan bracket.
-            worth = (middle[some] < 0.1 * minor) | ~torch.isfinite(lengths[:, 0])
-            attempt(some[worth], across[worth])
+        # The estimates are good to less than half the tube's radius.
+        limit = torch.minimum(best[some], lengths[:, 0]) + 0.5 * minor
+        row, column = (torch.isfinite(lengths) & (lengths < limit.unsqueeze(-1))).nonzero().T
+        # Meridians, which no two paths of the fan bracket.
+        bare = (middle[some] < 0.1 * minor) | ~torch.isfinite(lengths[:, 0])
+        along = [torch.stack([minor * line[some], middle[some]], -1)[bare] for line in lines]
+        attempt(
+            torch.cat([some[row], some[bare], some[bare]]),
+            torch.cat([guesses[row, column], *along]),
+        )
     lost = ~torch.isfinite(best)
     if lost.any():
         k = int(lost.nonzero()[0])
