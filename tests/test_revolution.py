@@ -119,6 +119,16 @@ def test_known_geodesics():
     assert M.dist(at(0.0, 0.0), at(1.5, 0.0)).item() < 3.6 * 1.5 - 1e-3
 
 
+@pytest.mark.parametrize(
+    ("radii", "tolerance"), [((2.0, 1.0), 1e-11), ((1.5, 1.0), 1e-11), ((6.0, 0.6), 1e-7)]
+)
+def test_geodesics_of_other_radii(radii, tolerance, generator):
+    other = EmbeddedTorus(*radii)
+    x, y = other.random_uniform(2, 40, generator=generator, dtype=torch.float64)
+    u = other.logmap(x, y)
+    assert (other.expmap(x, u) - y).abs().max().item() <= tolerance
+
+
 def test_clairaut_and_speed_are_conserved(generator):
     x = M.random_uniform(20, generator=generator, dtype=torch.float64)
     u = 4 * M.proju(x, torch.randn(20, 3, generator=generator, dtype=torch.float64))

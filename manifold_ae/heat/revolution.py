@@ -65,8 +65,8 @@ RELIABLE = 17.0
 CONTINUED = (1.0, 1.4, 1.8, 2.2)
 #: Samples for which the modes are summed at once.
 CHUNK = 512
-#: Largest major/minor ratio: the number of modes is proportional to it.
-MAX_ASPECT = 100.0
+#: Ratios of the radii: fatter tori curve too much, and the number of modes grows with the ratio.
+MIN_ASPECT, MAX_ASPECT = 1.5, 50.0
 
 
 class Spectrum:
@@ -174,10 +174,10 @@ def crossover(manifold: EmbeddedTorus) -> float:
 def spectrum(major: float, minor: float) -> Spectrum:
     """Modes for times from the crossover on; built on first use."""
     manifold = EmbeddedTorus(major, minor)
-    if not 1.1 <= major / minor <= MAX_ASPECT:
+    if not MIN_ASPECT <= major / minor <= MAX_ASPECT:
         raise NotImplementedError(
-            f"{manifold!r}: the heat kernel is computed for radii of ratio 1.1 to {MAX_ASPECT:g}; "
-            "distributions.RandomWalk samples it approximately, and heat.kl_asymptotic gives the "
+            f"{manifold!r}: the heat kernel is computed for radii of ratio {MIN_ASPECT:g} to "
+            f"{MAX_ASPECT:g}; distributions.RandomWalk samples it approximately, and heat.kl_asymptotic gives the "
             "divergence for short times"
         )
     return Spectrum(
