@@ -15,6 +15,7 @@ from manifold_ae import heat
 from manifold_ae.groups import finite
 from manifold_ae.manifolds import (
     SO3,
+    EmbeddedTorus,
     Euclidean,
     FlatTorus,
     KleinBottle,
@@ -45,6 +46,7 @@ MANIFOLDS: tuple[Manifold, ...] = (
     Quotient(SO3(), finite.dihedral(2), name="so3/dihedral"),
     Product(Sphere(2), FlatTorus(1)),
     Product(SO3(), Euclidean(2), RealProjective(2)),
+    EmbeddedTorus(),
 )
 
 
@@ -66,6 +68,21 @@ WITH_ONE_TIME = tuple(M for M in WITH_EXACT_KL if not M.time_shape)
 def over(manifolds: tuple[Manifold, ...]) -> Callable[[Any], Any]:
     """Parametrise a test over ``manifold``, with readable names."""
     return pytest.mark.parametrize("manifold", manifolds, ids=[M.spec for M in manifolds])
+
+
+def sample_size(manifold: Manifold, n: int) -> int:
+    """n; a tenth where shortest geodesics are found by iteration, at a millisecond a pair."""
+    return n // 10 if isinstance(manifold, EmbeddedTorus) else n
+
+
+def homogeneous(manifold: Manifold) -> bool:
+    """Whether the kernel looks alike from every point."""
+    return not isinstance(manifold, EmbeddedTorus) and type(manifold) not in (KleinBottle, Quotient)
+
+
+def amplification(manifold: Manifold) -> float:
+    """How much shortest geodesics amplify rounding: along the inner equator e^{r √−K}."""
+    return 500.0 if isinstance(manifold, EmbeddedTorus) else 1.0
 
 
 def points(manifold: Manifold, *shape: int, **kwargs: Any) -> Tensor:

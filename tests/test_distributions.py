@@ -19,7 +19,6 @@ from catalogue import (
     COMPACT,
     MANIFOLDS,
     WITH_EXACT_KL,
-    WITH_KERNEL,
     WITH_SAMPLER,
     batched_time,
     noise_for,
@@ -239,6 +238,8 @@ def test_entropy_and_divergence_add_up_to_log_volume(manifold, dtype, device, ge
     assert divergence.dtype == dtype
     total = q.entropy() + divergence
     assert torch.allclose(total, prior.entropy().to(total), rtol=1e-5)
+    if manifold not in WITH_SAMPLER:
+        return
     z = q.sample((3000,), generator=generator)
     surprise = -q.log_prob(z)
     error = surprise.std(0) / math.sqrt(3000)
@@ -651,7 +652,7 @@ def test_batches_that_do_not_fit_are_refused(law):
         law(Sphere(2), loc, torch.full((5,), 0.1), validate_args=True)
 
 
-@over(COMPACT)
+@over(tuple(M for M in COMPACT if M in WITH_SAMPLER))
 def test_float32_rounding_is_no_reason_to_refuse(manifold, device, generator):
     # Points after a long chain of maps in float32, as a training run makes them.
     x = points(manifold, 2000, device=device, generator=generator)
@@ -675,14 +676,16 @@ def test_a_time_that_is_not_finite_gives_nan_and_not_an_index_error(manifold, de
     for bad in (math.nan, -1.0):
         time = batched_time(manifold, torch.full((3,), bad, device=device))
         q = HeatKernel(manifold, loc, time, validate_args=False)
-        assert torch.isnan(q.rsample()).any()
+        if manifold in WITH_SAMPLER:
+            assert torch.isnan(q.rsample()).any()
         assert torch.isnan(kl_divergence(q, RiemannianUniform(manifold))).all()
 
 
 # ---- transforms of torch ----------------------------------------------------------------------
 
 
-@over(WITH_KERNEL)
+# The kernel of the embedded torus chooses its formula by the values of its arguments.
+@over(WITH_SAMPLER)
 def test_vmap_and_grad(manifold, device, generator):
     q = make(HeatKernel, manifold, [0.1, 0.4, 1.0], generator)
     z = q.sample(generator=generator)
@@ -711,6 +714,8 @@ def test_vmap_and_grad_of_the_divergence_and_the_sampler(manifold, device, gener
     (expected,) = torch.autograd.grad(divergence(q.loc, time).sum(), time)
     assert torch.allclose(slopes, expected)
 
+    if manifold not in WITH_SAMPLER:
+        return
     noise = noise_for(manifold, 3, dtype=q.loc.dtype, generator=generator)
     stepped = torch.func.vmap(lambda x, t, e: heat.brownian_step(manifold, x, t, e))(
         q.loc, q.time, noise

@@ -10,6 +10,7 @@ from manifold_ae.heat import (  # noqa: F401  (they register themselves)
     product,
     projective,
     quotient,
+    revolution,
 )
 from manifold_ae.heat.divergence import kl_asymptotic, kl_monte_carlo, kl_published
 from manifold_ae.heat.kernel import brownian_step, entropy, kl_uniform, log_kernel, noise_shape

@@ -5,7 +5,7 @@ Every function returns a ``matplotlib.figure.Figure``, made without pyplot or an
 ``draw_points`` and ``chart_grid``, and is imported here.
 """
 
-from manifold_ae.plots import colours, euclidean, sphere, torus
+from manifold_ae.plots import colours, embedded_torus, euclidean, sphere, torus
 from manifold_ae.plots.charts import Chart, Ticks, chart_grid
 from manifold_ae.plots.grids import decoded_grid
 from manifold_ae.plots.history import curves
@@ -22,6 +22,7 @@ __all__ = [
     "decoded_grid",
     "draw_pairs",
     "draw_points",
+    "embedded_torus",
     "euclidean",
     "latents",
     "reconstructions",
