@@ -17,6 +17,9 @@ __all__ = [
     "chord_angle",
     "constant",
     "cos_sqrt",
+    "digamma_difference",
+    "log1m_exp",
+    "log_gamma_ratio",
     "log_signed_sum_exp",
     "normalise",
     "refuse_second_derivatives",
@@ -257,3 +260,41 @@ def log_signed_sum_exp(log_magnitude: Tensor, sign: Tensor, dim: int = -1) -> tu
     shift = torch.where(torch.isfinite(shift), shift, 0.0)
     total = (sign * torch.exp(log_magnitude - shift)).sum(dim)
     return total.abs().log() + shift.squeeze(dim), total.sign()
+
+
+def log1m_exp(s: Tensor) -> Tensor:
+    r"""log(1 − e^{−s}) for s > 0, accurate relative to itself at both ends; −∞ at s = 0.
+
+    As a map of s to −log(1 − e^{−s}) it is its own inverse.
+    """
+    near = torch.log(-torch.expm1(-s.clamp_max(1.0)))
+    far = torch.log1p(-torch.exp(-s.clamp_min(1.0)))
+    return torch.where(s < 1.0, near, far)
+
+
+#: Stirling's series: log Γ(x) = (x − ½) log x − x + ½ log 2π + Σ_k c_k x^{1−2k}. From x = 16 on
+#: these terms leave 1e-17 out.
+_STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360)
+_STIRLING_FROM = 16.0
+
+
+def log_gamma_ratio(x: Tensor, b: float) -> Tensor:
+    r"""log Γ(x + b) − log Γ(x) for x, b > 0, which are too large to subtract when x is large."""
+    small = x.clamp_max(_STIRLING_FROM)
+    x_ = x.clamp_min(_STIRLING_FROM)
+    y_ = x_ + b
+    large = (x_ - 0.5) * torch.log1p(b / x_) + b * (torch.log(y_) - 1)
+    for k, c in enumerate(_STIRLING, 1):
+        large = large + c * (y_ ** (1 - 2 * k) - x_ ** (1 - 2 * k))
+    return torch.where(x < _STIRLING_FROM, torch.lgamma(small + b) - torch.lgamma(small), large)
+
+
+def digamma_difference(x: Tensor, b: float) -> Tensor:
+    r"""ψ(x + b) − ψ(x) for x, b > 0: the derivative of ``log_gamma_ratio``, accurate likewise."""
+    small = x.clamp_max(_STIRLING_FROM)
+    x_ = x.clamp_min(_STIRLING_FROM)
+    y_ = x_ + b
+    large = torch.log1p(b / x_) + b / (2 * x_ * y_)
+    for k, c in enumerate(_STIRLING, 1):
+        large = large + c * (1 - 2 * k) * (y_ ** (-2 * k) - x_ ** (-2 * k))
+    return torch.where(x < _STIRLING_FROM, torch.digamma(small + b) - torch.digamma(small), large)
