@@ -191,5 +191,10 @@ def _(manifold: Sphere, loc: Tensor, value: Tensor, time: Tensor) -> Tensor:
 def _(manifold: Sphere, loc: Tensor, time: Tensor) -> Tensor:
     if manifold.dim == 1:
         return heat.kl_uniform(manifold, loc, time)
+    if manifold.dim > wrapped_sphere.MAX_DIM:
+        raise NotImplementedError(
+            f"{manifold!r}: the divergence of WrappedNormal is verified up to "
+            f"Sphere({wrapped_sphere.MAX_DIM}); PowerSpherical has one in every dimension"
+        )
     table = wrapped_sphere.divergence_table(manifold.dim)
     return table(time.double().log()).to(loc.dtype)

@@ -27,8 +27,16 @@ from torch import Tensor
 
 from manifold_ae.heat.tables import Table1
 
-__all__ = ["divergence", "divergence_table", "log_radial_density", "log_relative_density"]
+__all__ = [
+    "MAX_DIM",
+    "divergence",
+    "divergence_table",
+    "log_radial_density",
+    "log_relative_density",
+]
 
+#: Largest dimension for which the divergence has been verified, to 1e-6; it is 2e-8 up to ten.
+MAX_DIM = 50
 #: From here on (2) errs by less than 1e-10; until then, images up to |k| = 32 by less than 1e-17.
 LONG = 400.0
 IMAGES = 32
