@@ -22,9 +22,11 @@ __all__ = [
     "log_gamma_ratio",
     "log_signed_sum_exp",
     "normalise",
+    "power_sum",
     "refuse_second_derivatives",
     "sinc_sqrt",
     "soft_clamp",
+    "trigamma_difference",
     "with_slopes",
 ]
 
@@ -114,7 +116,7 @@ def refuse_second_derivatives() -> None:
     """
     if torch.is_grad_enabled() and not torch._C._are_functorch_transforms_active():
         raise RuntimeError(
-            "the heat kernel's sampler and divergence have first derivatives only; "
+            "the samplers and divergences of these laws have first derivatives only; "
             "create_graph=True is not supported"
         )
 
@@ -275,26 +277,47 @@ def log1m_exp(s: Tensor) -> Tensor:
 #: Stirling's series: log Γ(x) = (x − ½) log x − x + ½ log 2π + Σ_k c_k x^{1−2k}. From x = 16 on
 #: these terms leave 1e-17 out.
 _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360)
+_STIRLING_SLOPE = tuple((1 - 2 * k) * c for k, c in enumerate(_STIRLING, 1))
+_STIRLING_CURVATURE = tuple(-2 * k * c for k, c in enumerate(_STIRLING_SLOPE, 1))
 _STIRLING_FROM = 16.0
 
 
 def log_gamma_ratio(x: Tensor, b: float) -> Tensor:
     r"""log Γ(x + b) − log Γ(x) for x, b > 0, which are too large to subtract when x is large."""
-    small = x.clamp_max(_STIRLING_FROM)
-    x_ = x.clamp_min(_STIRLING_FROM)
+    small, x_ = x.clamp_max(_STIRLING_FROM), x.clamp_min(_STIRLING_FROM)
     y_ = x_ + b
-    large = (x_ - 0.5) * torch.log1p(b / x_) + b * (torch.log(y_) - 1)
-    for k, c in enumerate(_STIRLING, 1):
-        large = large + c * (y_ ** (1 - 2 * k) - x_ ** (1 - 2 * k))
+    rest = power_sum(y_, _STIRLING, -1.0, -2.0) - power_sum(x_, _STIRLING, -1.0, -2.0)
+    large = (x_ - 0.5) * torch.log1p(b / x_) + b * (torch.log(y_) - 1) + rest
     return torch.where(x < _STIRLING_FROM, torch.lgamma(small + b) - torch.lgamma(small), large)
 
 
 def digamma_difference(x: Tensor, b: float) -> Tensor:
     r"""ψ(x + b) − ψ(x) for x, b > 0: the derivative of ``log_gamma_ratio``, accurate likewise."""
-    small = x.clamp_max(_STIRLING_FROM)
-    x_ = x.clamp_min(_STIRLING_FROM)
+    small, x_ = x.clamp_max(_STIRLING_FROM), x.clamp_min(_STIRLING_FROM)
     y_ = x_ + b
-    large = torch.log1p(b / x_) + b / (2 * x_ * y_)
-    for k, c in enumerate(_STIRLING, 1):
-        large = large + c * (1 - 2 * k) * (y_ ** (-2 * k) - x_ ** (-2 * k))
+    rest = power_sum(y_, _STIRLING_SLOPE, -2.0, -2.0) - power_sum(x_, _STIRLING_SLOPE, -2.0, -2.0)
+    large = torch.log1p(b / x_) + b / (2 * x_ * y_) + rest
     return torch.where(x < _STIRLING_FROM, torch.digamma(small + b) - torch.digamma(small), large)
+
+
+def trigamma_difference(x: Tensor, b: float) -> Tensor:
+    r"""ψ₁(x + b) − ψ₁(x) for x, b > 0: the derivative of ``digamma_difference``.
+
+    Below x = 16 it is as accurate as torch's trigamma, 1e-10; from there on, to rounding.
+    """
+    small, x_ = x.clamp_max(_STIRLING_FROM), x.clamp_min(_STIRLING_FROM)
+    y_ = x_ + b
+    curvature = _STIRLING_CURVATURE
+    rest = power_sum(y_, curvature, -3.0, -2.0) - power_sum(x_, curvature, -3.0, -2.0)
+    large = rest - b / x_ / y_ * (1 + 0.5 / x_ + 0.5 / y_)
+    direct = torch.polygamma(1, small + b) - torch.polygamma(1, small)
+    return torch.where(x < _STIRLING_FROM, direct, large)
+
+
+def power_sum(
+    x: Tensor, coefficients: tuple[float, ...], start: float = 0.0, step: float = 1.0
+) -> Tensor:
+    """Σ_k c_k x^{start + k step}, in few operations."""
+    exponents = tuple(start + k * step for k in range(len(coefficients)))
+    powers = x.unsqueeze(-1) ** constant(exponents, x.dtype, x.device)
+    return (powers * constant(coefficients, x.dtype, x.device)).sum(-1)

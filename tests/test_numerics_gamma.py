@@ -6,7 +6,7 @@ import mpmath
 import pytest
 import torch
 
-from manifold_ae.numerics import digamma_difference, log1m_exp, log_gamma_ratio
+from manifold_ae.numerics import digamma_difference, log1m_exp, log_gamma_ratio, trigamma_difference
 
 
 @pytest.mark.parametrize("s", [1e-30, 1e-8, 0.3, 0.999, 1.0, 1.001, 5.0, 40.0])
@@ -36,6 +36,11 @@ def test_ratios_of_gamma_functions(x, b, device):
         x_, b_ = mpmath.mpf(x), mpmath.mpf(b)
         value = float(mpmath.loggamma(x_ + b_) - mpmath.loggamma(x_))
         derivative = float(mpmath.psi(0, x_ + b_) - mpmath.psi(0, x_))
+        curvature = float(mpmath.psi(1, x_ + b_) - mpmath.psi(1, x_))
     assert ratio.item() == pytest.approx(value, rel=1e-13, abs=2e-14)
     assert difference.item() == pytest.approx(derivative, rel=2e-13)
     assert slope.item() == pytest.approx(derivative, rel=1e-12)
+    # torch's own trigamma, below 16, is good to 1e-10.
+    assert trigamma_difference(point, b).item() == pytest.approx(
+        curvature, rel=1e-9 if x < 16 else 1e-12
+    )

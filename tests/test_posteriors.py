@@ -266,14 +266,19 @@ def test_the_power_spherical_density_is_that_of_the_paper(manifold, kappa, devic
 @over(SPHERES)
 def test_the_power_spherical_divergence_is_accurate(manifold, kappa):
     """Against log B(d/2, d/2)/B(α, β) + κ (ψ(α) − ψ(α + β)) to 60 digits, relative to itself."""
-    q = PowerSpherical.from_concentration(manifold, manifold.base_point(dtype=torch.float64), kappa)
-    found = kl_divergence(q, RiemannianUniform(manifold)).item()
+    loc = manifold.base_point(dtype=torch.float64)
+    concentration = torch.tensor(kappa, dtype=torch.float64, requires_grad=True)
+    q = PowerSpherical.from_concentration(manifold, loc, concentration)
+    found = kl_divergence(q, RiemannianUniform(manifold))
+    (slope,) = torch.autograd.grad(found, concentration)
     with mpmath.workdps(60):
         beta = mpmath.mpf(manifold.dim) / 2
         alpha = beta + mpmath.mpf(kappa)
         expected = mpmath.log(mpmath.beta(beta, beta) / mpmath.beta(alpha, beta))
         expected += mpmath.mpf(kappa) * (mpmath.psi(0, alpha) - mpmath.psi(0, alpha + beta))
-    assert found == pytest.approx(float(expected), rel=1e-10, abs=0)
+        along = mpmath.mpf(kappa) * (mpmath.psi(1, alpha) - mpmath.psi(1, alpha + beta))
+    assert found.item() == pytest.approx(float(expected), rel=1e-10, abs=0)
+    assert slope.item() == pytest.approx(float(along), rel=2e-9, abs=0)  # as torch's trigamma
 
 
 @over(SPHERES)
@@ -558,3 +563,38 @@ def test_a_posterior_that_does_not_fit_is_refused_before_training():
     config = VAE(posterior="power-spherical", manifold="torus:2", likelihood="gaussian")
     with pytest.raises(ValueError, match=r"lives on spheres, got FlatTorus\(2\)"):
         run.build_model(config, (8, 8))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own making
+@ON_SPHERES
+def test_a_compiled_model_is_the_same_model(law):
+    x = torch.randn(16, 6)
+    vae = DeltaVAE(Sphere(2), MLP(6, (16,)), MLP(3, (16,)), posterior=law)
+    compiled = torch.compile(vae, backend="aot_eager")
+    for size in (16, 9):
+        losses, slopes = [], []
+        for model in (vae, compiled):
+            torch.manual_seed(size)
+            loss = model(x[:size])["loss"]
+            losses.append(loss.item())
+            slopes.append(torch.autograd.grad(loss, list(vae.parameters())))
+        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+        for a, b in zip(*slopes, strict=True):
+            assert torch.allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("t", [1e-5, 0.05, 0.6, 3.0])
+@over(SPHERES)
+@ON_SPHERES
+def test_radius_has_the_law_of_the_density_to_a_million_samples(
+    law, manifold, t, dtype, device, generator
+):
+    loc = manifold.base_point(dtype=dtype, device=device)
+    z = law(manifold, loc, t).sample((1_000_000,), generator=generator)
+    r = manifold.dist(loc.double(), z.double()).cpu().numpy()
+    shells, probability, _ = on_shells(law, manifold, t)
+    order = np.argsort(shells)
+    below = np.cumsum(probability[order]) - probability[order] / 2
+    assert stats.kstest(r, lambda x: np.interp(x, shells[order], below)).pvalue > 1e-4
