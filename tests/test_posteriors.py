@@ -588,11 +588,11 @@ def test_a_compiled_model_is_the_same_model(law):
 @pytest.mark.parametrize("t", [1e-5, 0.05, 0.6, 3.0])
 @over(SPHERES)
 @ON_SPHERES
-def test_radius_has_the_law_of_the_density_to_a_million_samples(
+def test_radius_has_the_law_of_the_density_to_many_samples(
     law, manifold, t, dtype, device, generator
 ):
     loc = manifold.base_point(dtype=dtype, device=device)
-    z = law(manifold, loc, t).sample((1_000_000,), generator=generator)
+    z = law(manifold, loc, t).sample((200_000,), generator=generator)
     r = manifold.dist(loc.double(), z.double()).cpu().numpy()
     shells, probability, _ = on_shells(law, manifold, t)
     order = np.argsort(shells)

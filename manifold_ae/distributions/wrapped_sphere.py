@@ -148,7 +148,9 @@ def divergence_table(dim: int) -> Table1:
 
     def function(u: np.ndarray) -> np.ndarray:
         t = np.exp(u)
-        parts = np.split(t, np.searchsorted(t, [EARLY, LONG]))
+        # Slices by number, not np.split at an array, which torch.compile fails to trace.
+        early, long = int((t < EARLY).sum()), int((t < LONG).sum())
+        parts = t[:early], t[early:long], t[long:]
         return np.concatenate([divergence(dim, part) for part in parts])
 
     return Table1(function, math.log(1e-10), math.log(1e8), 450, slope_below=-dim / 2)
