@@ -6,10 +6,11 @@ bound
 
     ELBO(x) = E_{z ∼ q(·|x)} log p(x | z) − KL(q(· | x) ‖ prior).
 
-With ``posterior=HeatKernel`` samples and KL belong to one law, and this is a bound. With
+With ``posterior=HeatKernel``, and with ``PowerSpherical`` and ``WrappedNormal``, samples and KL
+belong to one law, and this is a bound. With
 ``RandomWalk`` the samples come from the projected walk and the KL from the kernel that it
 approximates: not quite a bound, though the paper's practice; by how much depends on t (see
-``RandomWalk``). ``log_likelihood`` and ``posterior_law`` always use the exact kernel.
+``RandomWalk``). ``log_likelihood`` and ``posterior_law`` always use an exact law.
 
 References:
     L. A. Pérez Rey, V. Menkovski, J. W. Portegies, *Diffusion Variational Autoencoders*, 2019,
@@ -65,7 +66,7 @@ class DeltaVAE(nn.Module):
             of the quotient where one is known, else because its features are averaged over it.
         prior: law on M; ``M.default_prior()`` if none is given.
         posterior: maps ``(M, loc, time, validate_args=False)`` to a law on M: ``HeatKernel``,
-            ``RandomWalk`` or a partial of it.
+            ``PowerSpherical``, ``WrappedNormal``, ``RandomWalk`` or a partial of it.
         likelihood: the observation model; Gaussian of unit variance on the encoder's
             ``event_shape`` if none is given.
         divergence: the KL term of the loss: ``"exact"``; ``"sampled"``, log q(z|x) − log p(z) at the
