@@ -7,6 +7,7 @@ volume; divergences are in nats.
 from manifold_ae.heat import euclidean, homogeneous  # noqa: F401  (they register themselves)
 from manifold_ae.heat.divergence import kl_asymptotic, kl_monte_carlo, kl_published
 from manifold_ae.heat.kernel import brownian_step, kl_uniform, log_kernel
+from manifold_ae.heat.submanifold import monte_carlo_log_kernel, short_time_log_kernel
 
 __all__ = [
     "brownian_step",
@@ -15,4 +16,6 @@ __all__ = [
     "kl_published",
     "kl_uniform",
     "log_kernel",
+    "monte_carlo_log_kernel",
+    "short_time_log_kernel",
 ]

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from manifold_ae.manifolds.base import Manifold
 from manifold_ae.manifolds.euclidean import Euclidean
 from manifold_ae.manifolds.sphere import Sphere
+from manifold_ae.manifolds.submanifold import Submanifold
 from manifold_ae.manifolds.torus import FlatTorus
 
-__all__ = ["Euclidean", "FlatTorus", "Manifold", "Sphere", "names", "parse"]
+__all__ = ["Euclidean", "FlatTorus", "Manifold", "Sphere", "Submanifold", "names", "parse"]
 
 #: Name in a specification → (constructor, whether a dimension follows, what it is).
 _SPECIFICATIONS: dict[str, tuple[Callable[..., Manifold], bool, str]] = {

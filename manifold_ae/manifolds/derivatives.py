@@ -1,0 +1,74 @@
+"""First and second derivatives of maps that act on every point of a batch by itself.
+
+Flat points only, of shape ``(n, D)``. Reverse mode throughout, by ``torch.func``: what comes out
+can be differentiated again, inside other transforms too, and works under ``torch.no_grad``.
+
+For the closest-point projection P onto a submanifold M, at points x of M:
+
+- DP(x) is the orthogonal projector on the tangent space;
+- D²P(x)[u, v] = II(u, v), the second fundamental form, for u and v tangent (differentiate
+  P(γ(s)) = γ(s) twice along a curve γ in M);
+- P = ∇(½|y|² − ½ dist²(y, M)), so that DP(y) is symmetric, and D²P(y) in all of its three
+  arguments, wherever P is differentiable.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Map",
+    "acceleration",
+    "gradient",
+    "hessian",
+    "hessians",
+    "jacobian",
+    "second_fundamental_tensor",
+    "value_and_jacobian",
+]
+
+#: From a batch of points to a batch of values, point by point.
+Map = Callable[[Tensor], Tensor]
+
+
+def value_and_jacobian(function: Map, x: Tensor) -> tuple[Tensor, Tensor]:
+    """f(x) and ∂f_w/∂x_u of shape ``(n, k, D)``, for a map from ``(n, D)`` to ``(n, k)``."""
+    value, pull = torch.func.vjp(function, x)
+    n, k = value.shape
+    basis = torch.eye(k, dtype=value.dtype, device=value.device).unsqueeze(1).expand(k, n, k)
+    (rows,) = torch.func.vmap(pull)(basis)
+    return value, rows.movedim(0, 1)
+
+
+def jacobian(function: Map, x: Tensor) -> Tensor:
+    """∂f_w/∂x_u of shape ``(n, k, D)``, for a map from ``(n, D)`` to ``(n, k)``."""
+    return value_and_jacobian(function, x)[1]
+
+
+def gradient(function: Map, x: Tensor, w: Tensor) -> Tensor:
+    """∇(w · f)(x) = Df(x)ᵀ w, of shape ``(n, D)``, for w of the shape of f(x)."""
+    _, pull = torch.func.vjp(function, x)
+    return pull(w)[0]
+
+
+def hessian(function: Map, x: Tensor, w: Tensor) -> Tensor:
+    """∇²(w · f)(x), of shape ``(n, D, D)``, for w of the shape of f(x)."""
+    return jacobian(lambda y: gradient(function, y, w), x)
+
+
+def hessians(function: Map, x: Tensor) -> Tensor:
+    """∂²f_w/∂x_u ∂x_v, of shape ``(n, k, D, D)``, for a map from ``(n, D)`` to ``(n, k)``."""
+    basis = torch.eye(function(x[:1].detach()).shape[-1], dtype=x.dtype, device=x.device)
+    return torch.stack([hessian(function, x, w.expand(len(x), -1)) for w in basis], 1)
+
+
+def acceleration(project: Map, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """D²P(x)[u, v] of shape ``(n, D)``, in two reverse passes: it is symmetric, see above."""
+    return gradient(lambda y: gradient(project, y, u), x, v)
+
+
+def second_fundamental_tensor(project: Map, x: Tensor) -> Tensor:
+    """II at x as a tensor ``(n, D, D, D)``, its normal axis first."""
+    tangent = jacobian(project, x)
+    return torch.einsum("nwab,nau,nbv->nwuv", hessians(project, x), tangent, tangent)
