@@ -5,8 +5,8 @@ There is no exact kernel. There are the first terms of its short-time expansion,
     log q(t; x, y) = −d/2 log(2πt) − r²/2t + Ric(u, u) r²/12 + Sc t/12 + …,                   (1)
 
 with r the geodesic distance, u the direction of the chord, and both curvatures taken at the middle
-of it: the second term of the expansion of the Van Vleck–Morette determinant, and the heat kernel's first coefficient Sc/6
-for e^{sΔ} at s = t/2. What is left out is of fourth order in |II| (r, √t), without the odd orders.
+of it: the first term of the square root of the Van Vleck–Morette determinant, and the heat kernel's
+first coefficient, Sc/6 for e^{sΔ} at s = t/2. What is left out is of fourth order in |II| (r, √t), without the odd orders.
 r² is c² + |II(u, u)|²c⁴/12 in terms of the chord c and its direction u (see ``manifolds.chords``).
 And there is a Monte Carlo estimate for any time, with the bias of the projected walk.
 

@@ -60,8 +60,8 @@ class ClosestPoint:
         """Closest points of shape ``(*, *ambient_shape)``.
 
         Raises:
-            RuntimeError: if the solver does not converge, or y is a focal point, where the closest
-                point is not a differentiable function.
+            RuntimeError: if the solver does not converge, or a y is a focal point, where the
+                closest point is not a differentiable function.
         """
         flat = y.reshape(-1, math.prod(self.ambient_shape))
         x, found = self.solve(flat)
@@ -69,35 +69,45 @@ class ClosestPoint:
             bad = flat.detach()[~found][0]
             raise RuntimeError(
                 f"level_set of {self.name!r}: no closest point found for {int((~found).sum())} of "
-                f"{len(flat)} points in {MAX_STEPS} steps, the first {bad.tolist()}; its gradient "
-                "has to be of full rank on the set and on the way there. Start closer to the set, "
-                "or give project= instead"
+                f"{len(flat)} points in {MAX_STEPS} steps, the first to {bad.tolist()}: no zero of "
+                "it is near, its gradient is not of full rank there, or the point is a focal point, "
+                "where the closest point is not differentiable. Start closer to the set, or give "
+                "project= instead"
             )
         return x.reshape(y.shape)
 
     def solve(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Closest points to flat y ``(n, D)``, differentiable, and which of them are found.
 
-        Where none is found, the row is y itself.
+        Where none is, the row means nothing.
         """
         with torch.no_grad():
             start = y.detach()
             x, found = self._descend(start)
-        if not bool(found.any()):
-            return y, found
-        solved = self._polish(y[found], x[found])
-        return (solved, found) if bool(found.all()) else (y.index_put((found,), solved), found)
+        if bool(found.all()):
+            solved, regular = self._polish(y, x)
+            return solved, regular
+        if bool(found.any()):
+            solved, regular = self._polish(y[found], x[found])
+            y = y.index_put((found,), solved)
+            found[found.clone()] = regular
+        return y, found
 
-    def _polish(self, y: Tensor, x: Tensor) -> Tensor:
-        """Newton's steps for (1) from a solution, which carry the derivatives in y."""
+    def _polish(self, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Newton's steps for (1) from a solution, which carry the derivatives in y.
+
+        And where they can be made: not at focal points, where x(y) has no derivative.
+        """
         with torch.no_grad():
             slopes = jacobian(self.constraints, x)
             # Equations of slope one, so that the matrix below is as well-conditioned as M is.
             scale = 1 / torch.linalg.vector_norm(slopes, dim=-1)
             slopes = slopes * scale.unsqueeze(-1)
-            multipliers = torch.linalg.solve(
-                slopes @ slopes.mT, (slopes @ (y.detach() - x).unsqueeze(-1))
-            ).squeeze(-1)
+            multipliers, info = torch.linalg.solve_ex(
+                slopes @ slopes.mT, slopes @ (y.detach() - x).unsqueeze(-1)
+            )
+            multipliers = multipliers.squeeze(-1)
+            regular = (info == 0) & torch.isfinite(multipliers).all(-1)
 
         def scaled(x: Tensor) -> Tensor:
             return self.constraints(x) * scale
@@ -114,14 +124,10 @@ class ClosestPoint:
             )
             residual = torch.cat([stationarity, scaled(x)], -1)
             step, info = torch.linalg.solve_ex(matrix, residual.unsqueeze(-1))
-            if bool((info != 0).any()):
-                raise RuntimeError(
-                    f"level_set of {self.name!r}: {y.detach()[info != 0][0].tolist()} is a focal "
-                    "point: the closest point is not a differentiable function there"
-                )
+            regular = regular & (info == 0)
             x = x - step[:, :dim, 0]
             multipliers = multipliers - step[:, dim:, 0]
-        return x
+        return x, regular & torch.isfinite(x.detach()).all(-1)
 
     def _descend(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Descent of the distance on the set, to half the digits; without derivatives."""

@@ -28,6 +28,7 @@ from manifold_ae.manifolds.derivatives import (
     jacobian,
     second_fundamental_tensor,
 )
+from manifold_ae.manifolds.diagnosis import Report, diagnose
 from manifold_ae.manifolds.tube import Tube
 
 __all__ = ["Submanifold"]
@@ -110,17 +111,17 @@ class Submanifold(Manifold):
         self.name = name or getattr(given, "__name__", type(given).__name__)
         self.ndim = len(shape)
         self.geodesic_steps = geodesic_steps
-        self._shape, self._dim, self._volume = shape, dim, volume
+        self._shape, self.given_dim, self._volume = shape, dim, volume
         # In a tuple, out of the sight of nn.Module, which would take over a module's parameters.
         self._functions = (project, level_set, sample)
-        self._like = torch.empty(0, dtype=dtype, device=device)
-        self._solver = None if level_set is None else ClosestPoint(level_set, shape, self.name)
+        self.like = torch.empty(0, dtype=dtype, device=device)
+        self.level_set = None if level_set is None else ClosestPoint(level_set, shape, self.name)
 
     @property
     def _key(self) -> tuple[Any, ...]:
         return (
-            self._shape, *self._functions, self.name, self._dim, self._volume,
-            self.geodesic_steps, self._like.dtype, self._like.device,
+            self._shape, *self._functions, self.name, self.given_dim, self._volume,
+            self.geodesic_steps, self.like.dtype, self.like.device,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -144,7 +145,7 @@ class Submanifold(Manifold):
         Raises:
             ValueError: if it is not, or DP is no projector.
         """
-        return self._found_dim if self._dim is None else self._dim
+        return self._found_dim if self.given_dim is None else self.given_dim
 
     @property
     def volume(self) -> float:
@@ -172,7 +173,7 @@ class Submanifold(Manifold):
                 generator=torch.Generator().manual_seed(0),
                 dtype=torch.float64,
             )
-            return self.project_flat(self.project_flat(noise.to(self._like)))
+            return self.project_flat(self.project_flat(noise.to(self.like)))
 
     @cached_property
     def _found_dim(self) -> int:
@@ -200,9 +201,25 @@ class Submanifold(Manifold):
     @cached_property
     def _tube(self) -> Tube:
         try:
-            return Tube.of(self.project_flat, self.dim, math.prod(self._shape), self._like)
+            return Tube.of(self.project_flat, self.dim, math.prod(self._shape), self.like)
         except ValueError as error:
             raise ValueError(f"{self!r}: {error}") from None
+
+    # ---- whether it is right --------------------------------------------------------------------
+
+    def check(self, points: Tensor | None = None, *, seed: int = 0) -> Report:
+        """Look for what is wrong with the projection; see ``manifolds.diagnosis``.
+
+        Args:
+            points: ambient points near the manifold, of shape ``(n, *ambient_shape)``, n at least
+                8, in float64 as a rule; if none are given, normal ones of a fitting spread.
+            seed: where the random directions start.
+
+        Returns:
+            A report: ``ok``, ``problems`` in words, and the figures; ``print`` it.
+        """
+        with torch.no_grad():
+            return diagnose(self, points, seed)
 
     # ---- projections ----------------------------------------------------------------------------
 
@@ -229,8 +246,8 @@ class Submanifold(Manifold):
             ValueError: if ``project`` changes shape or dtype.
             RuntimeError: if a level set's closest point is not found.
         """
-        if self._solver is not None:
-            return self._solver(x)
+        if self.level_set is not None:
+            return self.level_set(x)
         project = self._functions[0]
         assert project is not None
         y = project(x)
@@ -290,14 +307,12 @@ class Submanifold(Manifold):
 
         x'' = D²P(x)[x', x'], by ``geodesic_steps`` steps of the classical Runge–Kutta method, each
         followed by a projection of point and velocity: of order four. On the unit sphere the error
-        of 32 steps is ERROR_PI at length π.
+        of 32 steps is 8e-6 at length π, and 3e-8 at length 1.
         """
         shape = torch.broadcast_shapes(x.shape, u.shape)
         z, v = self._flat(x, u)
         h = 1 / self.geodesic_steps
-        tiny = torch.finfo(z.dtype).tiny
         v = gradient(self.project_flat, z, v)
-        speed = v.square().sum(-1, keepdim=True).clamp_min(tiny)
 
         def bend(z: Tensor, v: Tensor) -> Tensor:
             return acceleration(self.project_flat, z, v, v)
@@ -312,9 +327,6 @@ class Submanifold(Manifold):
             a4 = bend(z + h * v3, v4)
             z = self.project_flat(z + h / 6 * (v + 2 * v2 + 2 * v3 + v4))
             v = gradient(self.project_flat, z, v + h / 6 * (a1 + 2 * a2 + 2 * a3 + a4))
-            # Geodesics keep their speed; the floor lets a velocity of zero be differentiated.
-            now = v.square().sum(-1, keepdim=True).clamp_min(tiny)
-            v = v * (speed / now).sqrt()
         return z.reshape(shape)
 
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
