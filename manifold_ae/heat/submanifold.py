@@ -49,7 +49,7 @@ def short_time_log_kernel(
         ValueError: past that range, or if a time is not positive.
     """
     x, y, t, batch = _flat(manifold, x, y, t)
-    found = chord(manifold.project_flat, x, y)
+    found = chord(manifold.embedding, x, y)
     if not allow_inaccurate:
         _check_range(manifold, found, t)
     return _expansion(manifold.dim, found, t).reshape(batch)
@@ -90,7 +90,7 @@ def monte_carlo_log_kernel(
         raise ValueError(f"steps must be an integer of at least 1, got {steps!r}")
     x, y, t, batch = _flat(manifold, x, y, t)
     h = t / steps
-    coarse = chord(manifold.project_flat, y, y).form_squared * h
+    coarse = chord(manifold.embedding, y, y).form_squared * h
     if bool((coarse > SHORT_STEP).any()):
         enough = math.ceil(steps * coarse.max().item() / SHORT_STEP)
         raise ValueError(
@@ -101,7 +101,7 @@ def monte_carlo_log_kernel(
     z, scale = x.expand(shape), h.sqrt().unsqueeze(-1)
     for _ in range(steps - 1):
         noise = torch.randn(shape, generator=generator, dtype=x.dtype, device=x.device)
-        z = manifold.project_flat((z + scale * noise).reshape(-1, x.shape[-1])).reshape(shape)
+        z = manifold.embedding.project((z + scale * noise).reshape(-1, x.shape[-1])).reshape(shape)
     square = (z - y).square().sum(-1)
     close = square <= FAR**2 * h
     if not bool(close.any(0).all()):
@@ -111,7 +111,7 @@ def monte_carlo_log_kernel(
             "fewer steps"
         )
     walk, point = close.nonzero(as_tuple=True)
-    found = chord(manifold.project_flat, z[walk, point], y[point])
+    found = chord(manifold.embedding, z[walk, point], y[point])
     # Where the chord is too long for the corrections, the density is negligible.
     plain = -manifold.dim / 2 * torch.log(2 * math.pi * h[point]) - square[close] / (2 * h[point])
     last = torch.where(found.near, _expansion(manifold.dim, found, h[point]), plain)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from manifold_ae.manifolds.derivatives import Map, gradient, second_fundamental_tensor
+from manifold_ae.manifolds.projection import Embedding
 from manifold_ae.numerics import arc_over_sine
 
 __all__ = ["BEND", "Chord", "chord"]
@@ -42,12 +42,12 @@ class Chord(NamedTuple):
     near: Tensor
 
 
-def chord(project: Map, x: Tensor, y: Tensor) -> Chord:
+def chord(embedding: Embedding, x: Tensor, y: Tensor) -> Chord:
     """The chords from x to y, flat points of shape ``(n, D)``."""
-    m = project((x + y) / 2)
+    m = embedding.project((x + y) / 2)
     step = y - x
-    v = gradient(project, m, step)
-    form = second_fundamental_tensor(project, m)  # (n, w, u, v)
+    v = embedding.tangent(m, step)
+    form = embedding.form(m)  # (n, w, u, v)
     along = torch.einsum("nwuv,nv->nwu", form, v)
     bent = torch.einsum("nwu,nu->nw", along, v)
     trace = form.diagonal(dim1=-2, dim2=-1).sum(-1)

@@ -13,6 +13,9 @@ are about as close, it may be the farther.
 Derivatives come from Newton's method too. Its step for (1), from a solution that is held constant,
 has an error of second order in the change of y, and two steps one of fourth order: so two steps,
 left to autograd, have the derivatives of x(y) up to the third exactly (implicit function theorem).
+
+On the set itself nothing has to be solved: with J = DF and J⁺ = Jᵀ(JJᵀ)⁻¹, the tangent projector is
+I − J⁺J, and II(u, v) = −J⁺ D²F[u, v] (differentiate F(γ(s)) = 0 twice along a curve γ).
 """
 
 import math
@@ -21,7 +24,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from manifold_ae.manifolds.derivatives import gradient, hessian, jacobian
+from manifold_ae.manifolds.derivatives import gradient, hessian, hessians, jacobian
 
 __all__ = ["ClosestPoint"]
 
@@ -54,7 +57,7 @@ class ClosestPoint:
                 f"level_set of {self.name!r} maps {(len(x), *self.ambient_shape)} to "
                 f"{tuple(value.shape)}; expected ({len(x)},) or ({len(x)}, k)"
             )
-        return value.reshape(len(x), -1)
+        return value.unsqueeze(-1) if value.dim() == 1 else value
 
     def __call__(self, y: Tensor) -> Tensor:
         """Closest points of shape ``(*, *ambient_shape)``.
@@ -63,7 +66,8 @@ class ClosestPoint:
             RuntimeError: if the solver does not converge, or a y is a focal point, where the
                 closest point is not a differentiable function.
         """
-        flat = y.reshape(-1, math.prod(self.ambient_shape))
+        dim = math.prod(self.ambient_shape)
+        flat = y.reshape(y.numel() // dim, dim)
         x, found = self.solve(flat)
         if not bool(found.all()):
             bad = flat.detach()[~found][0]
@@ -75,6 +79,37 @@ class ClosestPoint:
                 "project= instead"
             )
         return x.reshape(y.shape)
+
+    def project(self, y: Tensor) -> Tensor:
+        """Closest points to flat y ``(n, D)``."""
+        return self(y)
+
+    def tangent(self, x: Tensor, u: Tensor) -> Tensor:
+        """(I − J⁺J) u, for flat points and vectors ``(n, D)``."""
+        slopes = jacobian(self.constraints, x)
+        return u - self._normal(slopes, slopes @ u.unsqueeze(-1)).squeeze(-1)
+
+    def bend(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        """II(u, v), for flat points and tangent vectors ``(n, D)``."""
+
+        def along(x: Tensor) -> Tensor:
+            return (jacobian(self.constraints, x) @ u.unsqueeze(-1)).squeeze(-1)
+
+        curved = jacobian(along, x) @ v.unsqueeze(-1)
+        return -self._normal(jacobian(self.constraints, x), curved).squeeze(-1)
+
+    def form(self, x: Tensor) -> Tensor:
+        """II as a tensor ``(n, D, D, D)``, its normal axis first."""
+        slopes = jacobian(self.constraints, x)
+        tangent = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+        tangent = tangent - self._normal(slopes, slopes)
+        curved = torch.einsum("nkab,nau,nbv->nkuv", hessians(self.constraints, x), tangent, tangent)
+        return -self._normal(slopes, curved.flatten(2)).unflatten(2, curved.shape[2:])
+
+    @staticmethod
+    def _normal(slopes: Tensor, values: Tensor) -> Tensor:
+        """J⁺ values."""
+        return slopes.mT @ torch.linalg.solve(slopes @ slopes.mT, values)
 
     def solve(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Closest points to flat y ``(n, D)``, differentiable, and which of them are found.
@@ -184,7 +219,9 @@ class ClosestPoint:
         # At a stationary point that is no minimum, the way down is an eigenvector.
         distance = torch.linalg.vector_norm(away, dim=-2)
         flat = value[:, 0] > -1e-6
-        saddle = ~flat & (torch.linalg.vector_norm(coordinates, dim=(-2, -1)) < 1e-3 * distance[:, 0])
+        saddle = ~flat & (
+            torch.linalg.vector_norm(coordinates, dim=(-2, -1)) < 1e-3 * distance[:, 0]
+        )
         escape = torch.zeros_like(coordinates)
         escape[:, 0] = 0.1 * distance
         coordinates = torch.where(saddle[:, None, None], escape, coordinates)

@@ -2,14 +2,6 @@
 
 Flat points only, of shape ``(n, D)``. Reverse mode throughout, by ``torch.func``: what comes out
 can be differentiated again, inside other transforms too, and works under ``torch.no_grad``.
-
-For the closest-point projection P onto a submanifold M, at points x of M:
-
-- DP(x) is the orthogonal projector on the tangent space;
-- D²P(x)[u, v] = II(u, v), the second fundamental form, for u and v tangent (differentiate
-  P(γ(s)) = γ(s) twice along a curve γ in M);
-- P = ∇(½|y|² − ½ dist²(y, M)), so that DP(y) is symmetric, and D²P(y) in all of its three
-  arguments, wherever P is differentiable.
 """
 
 from collections.abc import Callable
@@ -19,12 +11,10 @@ from torch import Tensor
 
 __all__ = [
     "Map",
-    "acceleration",
     "gradient",
     "hessian",
     "hessians",
     "jacobian",
-    "second_fundamental_tensor",
     "value_and_jacobian",
 ]
 
@@ -61,14 +51,3 @@ def hessians(function: Map, x: Tensor) -> Tensor:
     """∂²f_w/∂x_u ∂x_v, of shape ``(n, k, D, D)``, for a map from ``(n, D)`` to ``(n, k)``."""
     basis = torch.eye(function(x[:1].detach()).shape[-1], dtype=x.dtype, device=x.device)
     return torch.stack([hessian(function, x, w.expand(len(x), -1)) for w in basis], 1)
-
-
-def acceleration(project: Map, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
-    """D²P(x)[u, v] of shape ``(n, D)``, in two reverse passes: it is symmetric, see above."""
-    return gradient(lambda y: gradient(project, y, u), x, v)
-
-
-def second_fundamental_tensor(project: Map, x: Tensor) -> Tensor:
-    """II at x as a tensor ``(n, D, D, D)``, its normal axis first."""
-    tangent = jacobian(project, x)
-    return torch.einsum("nwab,nau,nbv->nwuv", hessians(project, x), tangent, tangent)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from manifold_ae.manifolds.closest_point import ClosestPoint
 from manifold_ae.manifolds.derivatives import Map, gradient, jacobian
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def diagnose(manifold: "Submanifold", points: Tensor | None, seed: int) -> Repor
     if found is None:
         return Report(False, manifold.name, (problem,))
     tests = [_shapes, _closest, _derivative, _rank, _smooth]
-    if manifold.level_set is not None:
+    if isinstance(manifold.embedding, ClosestPoint):
         tests.append(_level_set)
     for test in tests:
         try:
@@ -141,8 +142,8 @@ def _start(
         y = points.reshape(len(points), dim)
     try:
         with torch.enable_grad():
-            x = manifold.project_flat(y.clone().requires_grad_())
-            jacobian(manifold.project_flat, y[:2])
+            x = manifold.embedding.project(y.clone().requires_grad_())
+            jacobian(manifold.embedding.project, y[:2])
     except Exception as error:  # whatever a function that somebody else wrote may raise
         return None, f"project fails with {type(error).__name__}: {error}"
     if not x.requires_grad:
@@ -154,7 +155,7 @@ def _start(
         for _ in range(12):
             wide = x.mean(0) + 2 * size * y
             try:
-                beyond = manifold.project_flat(wide)
+                beyond = manifold.embedding.project(wide)
             except RuntimeError as error:
                 return None, str(error)
             problem = problem or _not_finite(wide, beyond)
@@ -165,15 +166,19 @@ def _start(
                 break
             size = grown
         else:
-            x = manifold.project_flat(y)  # not bounded: what lies around the origin
+            x = manifold.embedding.project(y)  # not bounded: what lies around the origin
             size = _extent(x)
     if problem:
         return None, problem
     noise = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x)
     y = x + 0.1 * size * noise if points is None else y
-    x = manifold.project_flat(y)
+    x = manifold.embedding.project(y)
     problem = _not_finite(y, x)
-    return (None, problem) if problem else (_Findings(manifold.project_flat, y, x, size, noise), "")
+    return (
+        (None, problem)
+        if problem
+        else (_Findings(manifold.embedding.project, y, x, size, noise), "")
+    )
 
 
 def _extent(x: Tensor) -> float:
@@ -185,7 +190,9 @@ def _not_finite(y: Tensor, x: Tensor) -> str:
     bad = ~torch.isfinite(x).all(-1)
     if not bool(bad.any()):
         return ""
-    return f"P(y) is not finite for {int(bad.sum())} of {len(y)} points, as y = {y[bad][0].tolist()}"
+    return (
+        f"P(y) is not finite for {int(bad.sum())} of {len(y)} points, as y = {y[bad][0].tolist()}"
+    )
 
 
 def _largest(x: Tensor) -> float:
@@ -206,7 +213,10 @@ def _shapes(manifold: "Submanifold", found: _Findings) -> None:
             )
             continue
         if x.numel() and not bool(
-            ((x - whole[: math.prod(batch)].reshape(x.shape)).abs() <= found.rounding * found.size).all()
+            (
+                (x - whole[: math.prod(batch)].reshape(x.shape)).abs()
+                <= found.rounding * found.size
+            ).all()
         ):
             found.problems.append("P of a point depends on the others of its batch")
     if manifold.like.dtype == torch.float64 and y.dtype == torch.float64:
@@ -332,8 +342,8 @@ def _smooth(manifold: "Submanifold", found: _Findings) -> None:
 
 def _level_set(manifold: "Submanifold", found: _Findings) -> None:
     """The smallest singular value of DF, sought by descent along the set."""
-    solver = manifold.level_set
-    assert solver is not None
+    solver = manifold.embedding
+    assert isinstance(solver, ClosestPoint)
 
     def smallest(x: Tensor) -> Tensor:
         slopes = jacobian(solver.constraints, x)
@@ -344,7 +354,7 @@ def _level_set(manifold: "Submanifold", found: _Findings) -> None:
     least = smallest(x).sqrt().min()
     for _ in range(SINGULAR):
         value = smallest(x)
-        slope = gradient(found.project, x, gradient(smallest, x, torch.ones_like(value)))
+        slope = solver.tangent(x, gradient(smallest, x, torch.ones_like(value)))
         square = slope.square().sum(-1, keepdim=True)
         # Newton's step to a zero, if there is one, no longer than a stride.
         step = 2 * value / square.clamp_min(1e-30) * slope

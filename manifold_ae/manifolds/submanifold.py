@@ -21,14 +21,9 @@ from torch import Tensor
 from manifold_ae.manifolds.base import Manifold
 from manifold_ae.manifolds.chords import chord
 from manifold_ae.manifolds.closest_point import ClosestPoint
-from manifold_ae.manifolds.derivatives import (
-    Map,
-    acceleration,
-    gradient,
-    jacobian,
-    second_fundamental_tensor,
-)
+from manifold_ae.manifolds.derivatives import Map, jacobian
 from manifold_ae.manifolds.diagnosis import Report, diagnose
+from manifold_ae.manifolds.projection import Embedding, Projection
 from manifold_ae.manifolds.tube import Tube
 
 __all__ = ["Submanifold"]
@@ -109,13 +104,17 @@ class Submanifold(Manifold):
             raise ValueError(f"geodesic_steps = {geodesic_steps} must be at least 1")
         given = project if level_set is None else level_set
         self.name = name or getattr(given, "__name__", type(given).__name__)
+        self.embedding: Embedding = (
+            ClosestPoint(level_set, shape, self.name)
+            if project is None
+            else Projection(project, shape, self.name)
+        )
         self.ndim = len(shape)
         self.geodesic_steps = geodesic_steps
         self._shape, self.given_dim, self._volume = shape, dim, volume
         # In a tuple, out of the sight of nn.Module, which would take over a module's parameters.
         self._functions = (project, level_set, sample)
         self.like = torch.empty(0, dtype=dtype, device=device)
-        self.level_set = None if level_set is None else ClosestPoint(level_set, shape, self.name)
 
     @property
     def _key(self) -> tuple[Any, ...]:
@@ -173,12 +172,12 @@ class Submanifold(Manifold):
                 generator=torch.Generator().manual_seed(0),
                 dtype=torch.float64,
             )
-            return self.project_flat(self.project_flat(noise.to(self.like)))
+            return self.embedding.project(self.embedding.project(noise.to(self.like)))
 
     @cached_property
     def _found_dim(self) -> int:
         with torch.no_grad():
-            slopes = jacobian(self.project_flat, self._seeds)
+            slopes = jacobian(self.embedding.project, self._seeds)
             values = torch.linalg.svdvals(slopes)
         if not bool(torch.isfinite(values).all()):
             raise ValueError(f"{self!r}: the derivative of its projection is not finite")
@@ -201,7 +200,7 @@ class Submanifold(Manifold):
     @cached_property
     def _tube(self) -> Tube:
         try:
-            return Tube.of(self.project_flat, self.dim, math.prod(self._shape), self.like)
+            return Tube.of(self.embedding.project, self.dim, math.prod(self._shape), self.like)
         except ValueError as error:
             raise ValueError(f"{self!r}: {error}") from None
 
@@ -223,14 +222,11 @@ class Submanifold(Manifold):
 
     # ---- projections ----------------------------------------------------------------------------
 
-    def project_flat(self, y: Tensor) -> Tensor:
-        """P on flat points ``(n, D)``."""
-        return self.projx(y.reshape(-1, *self._shape)).reshape(y.shape)
-
     def _flat(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Tensors of points or vectors, broadcast, each of shape ``(n, D)``."""
         tensors = tuple(torch.broadcast_tensors(*tensors))
-        return tuple(tensor.reshape(-1, math.prod(self._shape)) for tensor in tensors)
+        dim = math.prod(self._shape)
+        return tuple(tensor.reshape(tensor.numel() // dim, dim) for tensor in tensors)
 
     def _over(self, function: Map, x: Tensor) -> Tensor:
         """A function of flat points, in parts that fit into memory."""
@@ -246,23 +242,13 @@ class Submanifold(Manifold):
             ValueError: if ``project`` changes shape or dtype.
             RuntimeError: if a level set's closest point is not found.
         """
-        if self.level_set is not None:
-            return self.level_set(x)
-        project = self._functions[0]
-        assert project is not None
-        y = project(x)
-        if y.shape != x.shape or y.dtype != x.dtype:
-            raise ValueError(
-                f"project of {self!r} maps {tuple(x.shape)} of {x.dtype} to {tuple(y.shape)} of "
-                f"{y.dtype}; it has to keep both"
-            )
-        return y
+        return self.embedding(x)
 
     def proju(self, x: Tensor, u: Tensor) -> Tensor:
         """Tangent part DP(x) u."""
         shape = torch.broadcast_shapes(x.shape, u.shape)
         points, vectors = self._flat(x, u)
-        return gradient(self.project_flat, points, vectors).reshape(shape)
+        return self.embedding.tangent(points, vectors).reshape(shape)
 
     def inner(
         self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False
@@ -276,14 +262,14 @@ class Submanifold(Manifold):
         """II(u, v), normal at x, of the shape of a point; of u and v the tangent parts count."""
         shape = torch.broadcast_shapes(x.shape, u.shape, v.shape)
         points, *vectors = self._flat(x, u, v)
-        u, v = (gradient(self.project_flat, points, vector) for vector in vectors)
-        return acceleration(self.project_flat, points, u, v).reshape(shape)
+        u, v = (self.embedding.tangent(points, vector) for vector in vectors)
+        return self.embedding.bend(points, u, v).reshape(shape)
 
     def scalar_curvature(self, x: Tensor) -> Tensor:
         """|tr II|² − |II|² by Gauss' equation, of shape ``(*)``."""
 
         def curvature(x: Tensor) -> Tensor:
-            form = second_fundamental_tensor(self.project_flat, x)
+            form = self.embedding.form(x)
             trace = form.diagonal(dim1=-2, dim2=-1).sum(-1)
             return trace.square().sum(-1) - form.square().sum((-3, -2, -1))
 
@@ -294,7 +280,7 @@ class Submanifold(Manifold):
         """The mean curvature vector tr II / d, of the shape of x: −x on the unit sphere."""
 
         def trace(x: Tensor) -> Tensor:
-            form = second_fundamental_tensor(self.project_flat, x)
+            form = self.embedding.form(x)
             return form.diagonal(dim1=-2, dim2=-1).sum(-1)
 
         (points,) = self._flat(x)
@@ -312,21 +298,18 @@ class Submanifold(Manifold):
         shape = torch.broadcast_shapes(x.shape, u.shape)
         z, v = self._flat(x, u)
         h = 1 / self.geodesic_steps
-        v = gradient(self.project_flat, z, v)
-
-        def bend(z: Tensor, v: Tensor) -> Tensor:
-            return acceleration(self.project_flat, z, v, v)
-
+        v = self.embedding.tangent(z, v)
+        bend = self.embedding.bend
         for _ in range(self.geodesic_steps):
-            a1 = bend(z, v)
+            a1 = bend(z, v, v)
             v2 = v + h / 2 * a1
-            a2 = bend(z + h / 2 * v, v2)
+            a2 = bend(z + h / 2 * v, v2, v2)
             v3 = v + h / 2 * a2
-            a3 = bend(z + h / 2 * v2, v3)
+            a3 = bend(z + h / 2 * v2, v3, v3)
             v4 = v + h * a3
-            a4 = bend(z + h * v3, v4)
-            z = self.project_flat(z + h / 6 * (v + 2 * v2 + 2 * v3 + v4))
-            v = gradient(self.project_flat, z, v + h / 6 * (a1 + 2 * a2 + 2 * a3 + a4))
+            a4 = bend(z + h * v3, v4, v4)
+            z = self.embedding.project(z + h / 6 * (v + 2 * v2 + 2 * v3 + v4))
+            v = self.embedding.tangent(z, v + h / 6 * (a1 + 2 * a2 + 2 * a3 + a4))
         return z.reshape(shape)
 
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
@@ -351,7 +334,7 @@ class Submanifold(Manifold):
             ValueError: for points between which M turns by more than an angle of one.
         """
         points = self._flat(x, y)
-        found = chord(self.project_flat, *points)
+        found = chord(self.embedding, *points)
         if not bool(found.near.all()):
             first, second = (p.detach()[~found.near][0].tolist() for p in points)
             raise ValueError(

@@ -137,11 +137,11 @@ class Tube:
                 f"{effective:.2f}); give volume= and sample="
             )
         volume, error = weight.mean().item(), weight.std().item() / math.sqrt(SAMPLES)
-        return Tube(
-            project, dim, tube.anchors, tube.sigma, rho, volume, error, weight.max().item()
-        )
+        return Tube(project, dim, tube.anchors, tube.sigma, rho, volume, error, weight.max().item())
 
-    def propose(self, n: int, generator: torch.Generator | None, like: Tensor) -> tuple[Tensor, Tensor]:
+    def propose(
+        self, n: int, generator: torch.Generator | None, like: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """n points P(y), flat ``(n, D)``, and their weights (2), on the device of ``like``."""
         device = like.device if generator is None else generator.device
         anchors = self.anchors.to(like)
