@@ -468,3 +468,223 @@ def test_unbounded_and_thin_manifolds_are_refused():
         M.random_uniform(3)
     with pytest.raises(ValueError, match="do not cover it"):
         _ = Submanifold((3,), _thin, name="thin").volume
+
+
+# ---- whether it is right --------------------------------------------------------------------
+
+
+def _oblique(y: torch.Tensor) -> torch.Tensor:
+    return torch.stack([y[..., 0] + y[..., 2], y[..., 1], torch.zeros_like(y[..., 2])], -1)
+
+
+def _radial(y: torch.Tensor) -> torch.Tensor:
+    return y / torch.linalg.vector_norm(y / y.new_tensor(AXES), dim=-1, keepdim=True)
+
+
+def _two_spheres(y: torch.Tensor) -> torch.Tensor:
+    """Concentric, of radii 1 and 2, but the inner one chosen up to radius 1.8."""
+    radius = torch.linalg.vector_norm(y, dim=-1, keepdim=True)
+    return normalise(y) * torch.where(radius < 1.8, 1.0, 2.0).to(y)
+
+
+def _cube(y: torch.Tensor) -> torch.Tensor:
+    largest = y.abs().argmax(-1, keepdim=True)
+    return y.clamp(-1, 1).scatter(-1, largest, y.gather(-1, largest).sign())
+
+
+def _sphere_and_circle(y: torch.Tensor) -> torch.Tensor:
+    centre = torch.tensor([4.0, 0, 0]).to(y)
+    ring = torch.cat([normalise((y + centre)[..., :2]), torch.zeros_like(y[..., 2:])], -1) - centre
+    return torch.where(y[..., :1] > 0, normalise(y - centre) + centre, ring)
+
+
+def _detached(y: torch.Tensor) -> torch.Tensor:
+    return y / torch.linalg.vector_norm(y, dim=-1, keepdim=True).detach()
+
+
+def _half(y: torch.Tensor) -> torch.Tensor:
+    return normalise(y) / (y[..., :1] > 0)
+
+
+def _not_idempotent(y: torch.Tensor) -> torch.Tensor:
+    return (y + normalise(y)) / 2
+
+
+def _of_the_batch(y: torch.Tensor) -> torch.Tensor:
+    return normalise(y + 0.1 * y.sum(0))
+
+
+WRONG = {
+    "not idempotent": (_not_idempotent, {}, "P is not idempotent"),
+    "oblique": (_oblique, {}, "projects obliquely"),
+    "radial": (_radial, {}, "tangent part"),
+    "another is closer": (_two_spheres, {}, "another point of the manifold is closer"),
+    "edges": (_cube, {}, "its derivative jumps by 1.4"),
+    "rank varies": (_sphere_and_circle, {}, "rank of DP is not constant: 1, 2"),
+    "rank is full": (lambda y: 1 * y, {}, "rank of DP is 3 of 3"),
+    "rank is not dim": (normalise, {"dim": 1}, "rank of DP is 2, but dim = 1"),
+    "detached": (_detached, {}, "autograd's derivative of P differs from a difference quotient"),
+    "without a graph": (lambda y: normalise(y).detach(), {}, "cuts the graph"),
+    "not finite": (_half, {}, "P(y) is not finite"),
+    "shape": (lambda y: y[..., :2], {}, "to (128, 2)"),
+    "dtype": (lambda y: normalise(y).double(), {}, "fails in float32"),
+    "raises": (lambda y: y @ torch.eye(3), {}, "fails with RuntimeError"),
+    "batch": (_of_the_batch, {}, "depends on the others of its batch"),
+}
+WRONG_LEVEL_SETS = {
+    "vanishes to second order": (lambda x: (x.square().sum(-1) - 1) ** 2, "is degenerate"),
+    "cone": (lambda x: x[..., 0] ** 2 + x[..., 1] ** 2 - x[..., 2] ** 2, "is degenerate"),
+    "nothing": (lambda x: x.square().sum(-1) + 1, "no closest point found"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_check_says_what_is_wrong(case):
+    project, options, message = WRONG[case]
+    report = Submanifold((3,), project, name="mine", **options).check()
+    assert not report.ok
+    assert any(message in problem for problem in report.problems), report
+    assert str(report).startswith("mine: not right\n  - ")
+
+
+@pytest.mark.parametrize("case", WRONG_LEVEL_SETS)
+def test_check_says_what_is_wrong_with_a_level_set(case):
+    function, message = WRONG_LEVEL_SETS[case]
+    report = Submanifold((3,), level_set=function, name="mine").check()
+    assert not report.ok
+    assert any(message in problem for problem in report.problems), report
+
+
+@pytest.mark.parametrize("manifold", [TORUS, SPHERES[5], ELLIPSOID], ids=lambda M: M.spec)
+def test_check_finds_nothing_wrong(manifold):
+    report = manifold.check()
+    assert report.ok, report
+    assert report.ranks == (manifold.dim,)
+    assert (report.gradient is not None) == (manifold is ELLIPSOID)
+    assert "nothing wrong found" in str(report)
+    assert "nan" not in str(report)
+
+
+def test_check_takes_points_and_a_seed():
+    y = torch.randn(16, 3, dtype=torch.float64) + 50
+    far = Submanifold((3,), lambda y: 50 + normalise(y - 50), name="far")
+    assert far.check(y, seed=3).ok
+    assert far.check().ok
+    assert Submanifold((3,), lambda y: 100 * normalise(y), name="big").check().ok
+    # In float32, where it has to be asked for.
+    weights = torch.eye(3)
+    single = Submanifold((3,), lambda y: normalise(y @ weights), dtype=torch.float32)
+    assert single.check().ok, single.check()
+    with pytest.raises(ValueError, match="at least 8"):
+        far.check(y[:4])
+
+
+# ---- laws and kernels -----------------------------------------------------------------------
+
+
+def test_laws():
+    x = points(ELLIPSOID, 30)
+    time = torch.full((30,), 0.1)
+    loc = x.clone().requires_grad_()
+    z = RandomWalk(ELLIPSOID, loc, time).rsample()
+    z.sum().backward()
+    assert ELLIPSOID.check_point_on_manifold(z.detach())
+    assert loc.grad is not None
+    assert torch.isfinite(loc.grad).all()
+    given = sphere(2, volume=4 * math.pi)
+    prior = given.default_prior()
+    assert isinstance(prior, RiemannianUniform)
+    assert prior.entropy().item() == pytest.approx(math.log(4 * math.pi))
+    x = given.base_point(dtype=torch.float64)
+    time = torch.tensor(0.1, dtype=torch.float64)
+    exact = heat.kl_asymptotic(Sphere(2), x, time)
+    assert heat.kl_asymptotic(given, x, time).item() == pytest.approx(exact.item(), abs=1e-12)
+    with pytest.raises(NotImplementedError, match=r"'sphere-2'.*RandomWalk"):
+        HeatKernel(given, x, time).log_prob(x)
+    with pytest.raises(NotImplementedError, match=r"kl_asymptotic"):
+        torch.distributions.kl_divergence(HeatKernel(given, x, time), prior)
+
+
+def arc(d: int, chord: float) -> tuple[torch.Tensor, torch.Tensor]:
+    x = Sphere(d).base_point(dtype=torch.float64)
+    u = torch.zeros_like(x)
+    u[1] = 2 * math.asin(chord / 2)
+    return x, Sphere(d).expmap(x, u)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_short_time_kernel_of_spheres(d):
+    t = torch.tensor([1e-4, 1e-2, 0.1, 0.99 / d], dtype=torch.float64)
+    for chord in (0.0, 0.1, 0.5, 0.999):
+        x, y = arc(d, chord)
+        found = heat.short_time_log_kernel(SPHERES[d], x, y, t)
+        error = (found - heat.log_kernel(Sphere(d), x, y, t)).abs()
+        # Of fourth order in angle and √t.
+        assert (error <= 0.008 * (chord**2 + t) ** 2 + 2e-3 * (d * t) ** 2 + 1e-8).all()
+        assert torch.allclose(found, heat.short_time_log_kernel(SPHERES[d], y, x, t), atol=1e-12)
+
+
+def test_short_time_kernel_of_the_ellipsoid_integrates_to_one():
+    """Where curvature varies; by the area element of a stretched sphere."""
+    y = Sphere(2).random_uniform(40000, dtype=torch.float64)
+    axes = y.new_tensor(AXES)
+    area = 4 * math.pi * axes.prod() * torch.linalg.vector_norm(y / axes, dim=-1)
+    t = torch.tensor(0.02, dtype=torch.float64)
+    y = axes * y
+    for x in torch.diag(axes):
+        close = torch.linalg.vector_norm(y - x, dim=-1) < 0.6
+        density = (
+            heat.short_time_log_kernel(ELLIPSOID, x, y[close], t, allow_inaccurate=True).exp()
+            * area[close]
+        )
+        total = density.sum() / len(y)
+        error = (density.square().sum().sqrt() / len(y)).item()
+        assert total.item() == pytest.approx(1.0, abs=4 * error)
+
+
+def test_short_time_kernel_refuses_what_is_past_its_range():
+    x, y = arc(2, 1.2)
+    t = torch.tensor(0.1, dtype=torch.float64)
+    with pytest.raises(ValueError, match="too far apart"):
+        heat.short_time_log_kernel(SPHERES[2], x, y, t)
+    with pytest.raises(ValueError, match="too far apart"):
+        heat.short_time_log_kernel(SPHERES[2], x, -x, t)
+    with pytest.raises(ValueError, match=r"time = 0.6 is too long .* up to 0.5"):
+        heat.short_time_log_kernel(SPHERES[2], x, x, 6 * t)
+    with pytest.raises(ValueError, match="must be positive"):
+        heat.short_time_log_kernel(SPHERES[2], x, x, -t)
+    with pytest.raises(TypeError, match=r"heat\.log_kernel"):
+        heat.short_time_log_kernel(Sphere(2), x, x, t)  # type: ignore[arg-type]
+    found = heat.short_time_log_kernel(SPHERES[2], x, y, 6 * t, allow_inaccurate=True)
+    assert torch.isfinite(found)
+
+
+def test_monte_carlo_kernel_of_the_sphere(generator):
+    x, _ = arc(2, 0.0)
+    y = torch.stack([x, arc(2, 0.8)[1]])
+    t = torch.tensor(0.3, dtype=torch.float64)
+    value, error = heat.monte_carlo_log_kernel(
+        SPHERES[2], x, y, t, 8000, steps=6, generator=generator
+    )
+    exact = heat.log_kernel(Sphere(2), x, y, t)
+    assert value.shape == error.shape == (2,)
+    assert (error < 0.04).all()
+    assert ((value - exact).abs() < 3.5 * error + 0.01).all()
+    # One step is the expansion itself.
+    once, none = heat.monte_carlo_log_kernel(SPHERES[2], x, y, t / 6, 2, steps=1)
+    short = heat.short_time_log_kernel(SPHERES[2], x, y, t / 6)
+    assert largest(once - short) <= 1e-12
+    assert largest(none) <= 1e-12
+
+
+def test_monte_carlo_kernel_refuses():
+    x, _ = arc(2, 0.0)
+    t = torch.tensor(0.5, dtype=torch.float64)
+    with pytest.raises(ValueError, match="at least 4 are needed"):
+        heat.monte_carlo_log_kernel(SPHERES[2], x, x, t, 10, steps=2)
+    with pytest.raises(ValueError, match="none of n = 10 walks came near"):
+        heat.monte_carlo_log_kernel(SPHERES[2], x, -x, t / 50, 10)
+    with pytest.raises(ValueError, match="at least 2 walks"):
+        heat.monte_carlo_log_kernel(SPHERES[2], x, x, t, 1)
+    with pytest.raises(ValueError, match="steps must be"):
+        heat.monte_carlo_log_kernel(SPHERES[2], x, x, t, 10, steps=0)

@@ -6,7 +6,8 @@ There is no exact kernel. There are the first terms of its short-time expansion,
 
 with r the geodesic distance, u the direction of the chord, and both curvatures taken at the middle
 of it: the first term of the square root of the Van Vleck–Morette determinant, and the heat kernel's
-first coefficient, Sc/6 for e^{sΔ} at s = t/2. What is left out is of fourth order in |II| (r, √t), without the odd orders.
+first coefficient, Sc/6 for e^{sΔ} at s = t/2. What is left out is of fourth order in |II| r and
+|II| √t, and of third where the curvature varies.
 r² is c² + |II(u, u)|²c⁴/12 in terms of the chord c and its direction u (see ``manifolds.chords``).
 And there is a Monte Carlo estimate for any time, with the bias of the projected walk.
 
@@ -42,7 +43,7 @@ def short_time_log_kernel(
         allow_inaccurate: evaluate it also past the range.
 
     The range: |II|² t ≤ 1 (on Sᵈ, d t ≤ 1), and the tangent plane turns by an angle of at most 1
-    from x to y (on Sᵈ, |x − y| ≤ 1). On S² and S³ the error is below ERR in it, mostly from the
+    from x to y (on Sᵈ, |x − y| ≤ 1). On S² and S³ the error is below 0.008 in it, mostly from the
     distance, and shrinks as the fourth power of angle and √t.
 
     Raises:
@@ -71,8 +72,8 @@ def monte_carlo_log_kernel(
 
     with z the walk of ``distributions.RandomWalk`` from x, and q(h; ·) the short-time expansion.
     Both results have shape ``(*)``. The standard error tells the spread, not the bias of the walk,
-    which is of first order in h: on S² at t = 0.5, ten steps leave BIAS. It grows where y is
-    rarely reached. Memory is n times that of the batch.
+    which is of first order in h: on S² at t = 0.5 ten steps leave about −0.01 at r = 0, and
+    0.1 at r = 2. It grows where y is rarely reached. Memory is n times that of the batch.
 
     Args:
         x, y: points of shape ``(*, *ambient_shape)``.
@@ -143,9 +144,9 @@ def _check_range(manifold: Submanifold, found: Chord, t: Tensor) -> None:
     if not bool(found.near.all()):
         raise ValueError(
             f"x and y are too far apart for the short-time formula on {manifold!r}: the tangent "
-            f"plane turns by {found.bend[~found.near].max().item():.3g} between two of them, for at "
-            f"most {BEND}, or their chord leaves the manifold; use heat.monte_carlo_log_kernel, or "
-            "pass allow_inaccurate=True"
+            f"plane turns by {found.bend[~found.near].max().item():.3g} between two of them, for "
+            f"at most {BEND}, or their chord leaves the manifold; use heat.monte_carlo_log_kernel, "
+            "or pass allow_inaccurate=True"
         )
     long = found.form_squared * t > SHORT_TIME
     if bool(long.any()):

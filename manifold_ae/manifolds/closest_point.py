@@ -74,7 +74,7 @@ class ClosestPoint:
             raise RuntimeError(
                 f"level_set of {self.name!r}: no closest point found for {int((~found).sum())} of "
                 f"{len(flat)} points in {MAX_STEPS} steps, the first to {bad.tolist()}: no zero of "
-                "it is near, its gradient is not of full rank there, or the point is a focal point, "
+                "it is near, its gradient is not of full rank there, or the point is a focal one, "
                 "where the closest point is not differentiable. Start closer to the set, or give "
                 "project= instead"
             )

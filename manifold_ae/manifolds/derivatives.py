@@ -24,7 +24,7 @@ Map = Callable[[Tensor], Tensor]
 
 def value_and_jacobian(function: Map, x: Tensor) -> tuple[Tensor, Tensor]:
     """f(x) and ∂f_w/∂x_u of shape ``(n, k, D)``, for a map from ``(n, D)`` to ``(n, k)``."""
-    value, pull = torch.func.vjp(function, x)
+    value, pull = torch.func.vjp(function, x)[:2]
     n, k = value.shape
     basis = torch.eye(k, dtype=value.dtype, device=value.device).unsqueeze(1).expand(k, n, k)
     (rows,) = torch.func.vmap(pull)(basis)
@@ -38,7 +38,7 @@ def jacobian(function: Map, x: Tensor) -> Tensor:
 
 def gradient(function: Map, x: Tensor, w: Tensor) -> Tensor:
     """∇(w · f)(x) = Df(x)ᵀ w, of shape ``(n, D)``, for w of the shape of f(x)."""
-    _, pull = torch.func.vjp(function, x)
+    pull = torch.func.vjp(function, x)[1]
     return pull(w)[0]
 
 

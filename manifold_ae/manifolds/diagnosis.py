@@ -12,6 +12,7 @@ r"""What can be wrong with a closest-point projection P that somebody wrote, and
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Report", "diagnose"]
 
 POINTS = 128
-#: Points and steps of the descent to where a level set's gradient degenerates.
-SINGULAR = 24
+#: Points and steps of the descent to where a level set's gradient degenerates; their length.
+SINGULAR, LEAP = 12, 0.2
 #: Bisections of an interval in which DP changes most: it shrinks by 2⁻³⁰.
 BISECTIONS = 30
 #: Steps of a path on the manifold and their length relative to its extent.
@@ -108,7 +109,7 @@ def diagnose(manifold: "Submanifold", points: Tensor | None, seed: int) -> Repor
     found, problem = _start(manifold, points, seed)
     if found is None:
         return Report(False, manifold.name, (problem,))
-    tests = [_shapes, _closest, _derivative, _rank, _smooth]
+    tests: list[Callable[..., None]] = [_shapes, _closest, _derivative, _rank, _smooth]
     if isinstance(manifold.embedding, ClosestPoint):
         tests.append(_level_set)
     for test in tests:
@@ -136,8 +137,7 @@ def _start(
     else:
         if tuple(points.shape[1:]) != shape or len(points) < 8:
             raise ValueError(
-                f"points has shape {tuple(points.shape)}; expected (n, {', '.join(map(str, shape))}) "
-                "with n at least 8"
+                f"points has shape {tuple(points.shape)}; expected (n, *{shape}) with n at least 8"
             )
         y = points.reshape(len(points), dim)
     try:
@@ -203,7 +203,8 @@ def _shapes(manifold: "Submanifold", found: _Findings) -> None:
     """Every shape of batch and both dtypes, and each point by itself."""
     y = found.y[:6].reshape(6, *manifold.ambient_shape)
     whole = found.x[:6].reshape(y.shape)
-    for batch in ((), (1,), (2, 3), (0,)):
+    batches: tuple[tuple[int, ...], ...] = ((), (1,), (2, 3), (0,))
+    for batch in batches:
         part = y[: math.prod(batch)].reshape(*batch, *manifold.ambient_shape)
         try:
             x = manifold.projx(part)
@@ -239,8 +240,8 @@ def _closest(manifold: "Submanifold", found: _Findings) -> None:
         "asymmetry",
         (slopes - slopes.mT).abs().max().item(),
         10 * most,
-        "P is not the closest point: DP on the manifold differs from its transpose by {:.2g}, so it "
-        "projects obliquely",
+        "P is not the closest point: DP on the manifold differs from its transpose by {:.2g}, so "
+        "it projects obliquely",
     )
     # The tangent space is the range of DP, whether or not DP is symmetric.
     left, value, _ = torch.linalg.svd(slopes)
@@ -280,14 +281,14 @@ def _derivative(manifold: "Submanifold", found: _Findings) -> None:
         "derivative",
         difference.quantile(0.9).item(),
         1e-2 if y.dtype == torch.float32 else 1e-4,
-        "autograd's derivative of P differs from a difference quotient by {:.2g}: a part of project "
-        "is detached, rounded, or has a wrong backward pass",
+        "autograd's derivative of P differs from a difference quotient by {:.2g}: a part of "
+        "project is detached, rounded, or has a wrong backward pass",
     )
 
 
 def _rank(manifold: "Submanifold", found: _Findings) -> None:
     value = torch.linalg.svdvals(jacobian(found.project, found.project(found.x)))
-    ranks = tuple(sorted(set((value > 0.5).sum(-1).tolist())))
+    ranks: tuple[int, ...] = tuple(sorted(set((value > 0.5).sum(-1).tolist())))
     found.figures["ranks"] = ranks
     blur = torch.minimum(value.abs(), (value - 1).abs()).max().item()
     if blur > 10 * found.rounding:
@@ -335,8 +336,8 @@ def _smooth(manifold: "Submanifold", found: _Findings) -> None:
         "jump",
         torch.linalg.matrix_norm(high_slope - low_slope).max().item(),
         1e-3 if x.dtype == torch.float64 else 0.1,
-        "P is not smooth: its derivative jumps by {:.2g} on the manifold, which has an edge, a crease "
-        "or a cut there",
+        "P is not smooth: its derivative jumps by {:.2g} on the manifold, which has an edge, a "
+        "crease or a cut there",
     )
 
 
@@ -359,7 +360,7 @@ def _level_set(manifold: "Submanifold", found: _Findings) -> None:
         # Newton's step to a zero, if there is one, no longer than a stride.
         step = 2 * value / square.clamp_min(1e-30) * slope
         length = torch.linalg.vector_norm(step, dim=-1, keepdim=True).clamp_min(1e-30)
-        step = step * (STRIDE * found.size / length).clamp_max(1)
+        step = step * (LEAP * found.size / length).clamp_max(1)
         moved, arrived = solver.solve(x - step)
         better = arrived & (smallest(moved) < value).squeeze(-1)
         x = torch.where(better.unsqueeze(-1), moved, x)

@@ -18,7 +18,7 @@ __all__ = ["Embedding", "Projection"]
 
 
 class Embedding(Protocol):
-    """What a submanifold is known by; but for the call itself on flat points and vectors of shape ``(n, D)``."""
+    """What a submanifold is known by; on flat points and vectors ``(n, D)`` but for the call."""
 
     def __call__(self, y: Tensor) -> Tensor:
         """P(y), of points ``(*, *ambient_shape)``."""
@@ -51,8 +51,8 @@ class Projection:
         x = self.function(y)
         if x.shape != y.shape or x.dtype != y.dtype:
             raise ValueError(
-                f"project of {self.name!r} maps {tuple(y.shape)} of {y.dtype} to {tuple(x.shape)} of "
-                f"{x.dtype}; it has to keep both"
+                f"project of {self.name!r} maps {tuple(y.shape)} of {y.dtype} to {tuple(x.shape)} "
+                f"of {x.dtype}; it has to keep both"
             )
         return x
 

@@ -103,11 +103,12 @@ class Submanifold(Manifold):
         if geodesic_steps < 1:
             raise ValueError(f"geodesic_steps = {geodesic_steps} must be at least 1")
         given = project if level_set is None else level_set
+        assert given is not None
         self.name = name or getattr(given, "__name__", type(given).__name__)
         self.embedding: Embedding = (
-            ClosestPoint(level_set, shape, self.name)
-            if project is None
-            else Projection(project, shape, self.name)
+            Projection(given, shape, self.name)
+            if level_set is None
+            else ClosestPoint(level_set, shape, self.name)
         )
         self.ndim = len(shape)
         self.geodesic_steps = geodesic_steps
@@ -187,8 +188,8 @@ class Submanifold(Manifold):
         if low != high or blurred.numel():
             raise ValueError(
                 f"{self!r}: the derivative of its projection has rank {low} to {high}, and "
-                f"{blurred.numel()} singular values that are neither 0 nor 1; on a manifold it is a "
-                "projector of constant rank. M.check() says more"
+                f"{blurred.numel()} singular values that are neither 0 nor 1; on a manifold it is "
+                "a projector of constant rank. M.check() says more"
             )
         if not 1 <= low < values.shape[-1]:
             raise ValueError(
@@ -314,8 +315,8 @@ class Submanifold(Manifold):
 
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
         raise NotImplementedError(
-            f"{self!r} has no logarithm: a projection does not tell which geodesic is the shortest; "
-            "for neighbouring points M.proju(x, y - x) is right to second order in the chord"
+            f"{self!r} has no logarithm: a projection does not tell which geodesic is the "
+            "shortest; for neighbouring points M.proju(x, y - x) is right to second order"
         )
 
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:

@@ -1,4 +1,4 @@
-r"""Volume and uniform samples of a compact submanifold M of ℝᴰ, from its closest-point projection P.
+r"""Volume and uniform samples of a compact submanifold M of ℝᴰ, from its closest-point projection.
 
 Below the reach of M, every y within a distance ρ of it is x + n for one x in M and one normal n
 there, and dy = det(I − A_n) dn dx, with A_n the shape operator (Weyl's tube formula). On the
