@@ -318,29 +318,40 @@ def test_exponential_map_is_of_fourth_order():
 @pytest.mark.parametrize("manifold", [ELLIPSOID, TORUS], ids=["ellipsoid", "torus"])
 def test_exponential_map_follows_geodesics(manifold):
     """Their lengths add up to |u|, and walked back they end where they began."""
+    manifold = coarse(manifold)
     x = points(manifold, 5, dtype=torch.float64)
     u = unit_tangents(manifold, x)
-    ends = torch.stack([manifold.expmap(x, s * u) for s in torch.linspace(0, 0.5, 9).tolist()])
+    ends = torch.stack([manifold.expmap(x, s * u) for s in torch.linspace(0, 0.5, 7).tolist()])
     pieces = manifold.dist_nearby(ends[1:], ends[:-1]).sum(0)
-    assert largest(pieces - 0.5) <= 1e-5
+    assert largest(pieces - 0.5) <= 2e-5
     h = 1e-4
     velocity = (manifold.expmap(x, (0.5 + h) * u) - manifold.expmap(x, (0.5 - h) * u)) / (2 * h)
-    assert largest(torch.linalg.vector_norm(velocity, dim=-1) - 1) <= 1e-5
+    assert largest(torch.linalg.vector_norm(velocity, dim=-1) - 1) <= 1e-4
     assert largest(manifold.expmap(ends[-1], -0.5 * velocity) - x) <= 1e-4
 
 
+def coarse(manifold: Submanifold) -> Submanifold:
+    """The same, with few steps to a geodesic."""
+    project, level_set, _ = manifold._functions
+    return Submanifold(
+        (3,), project, level_set=level_set, name=manifold.name, geodesic_steps=8, volume=1.0
+    )
+
+
 def test_exponential_map_has_gradients_at_zero():
-    x = ELLIPSOID.base_point(dtype=torch.float64)
+    M = coarse(ELLIPSOID)
+    x = M.base_point(dtype=torch.float64)
     u = torch.zeros_like(x, requires_grad=True)
     w = torch.tensor([1.0, 2.0, -1.0], dtype=torch.float64)
-    (slope,) = torch.autograd.grad((ELLIPSOID.expmap(x, u) * w).sum(), u)
-    assert largest(slope - ELLIPSOID.proju(x, w)) <= 1e-12
+    (slope,) = torch.autograd.grad((M.expmap(x, u) * w).sum(), u)
+    assert largest(slope - M.proju(x, w)) <= 1e-12
 
 
 def test_distance_of_neighbours():
-    x = points(ELLIPSOID, 20, dtype=torch.float64)
-    u = unit_tangents(ELLIPSOID, x)
-    errors = [largest(ELLIPSOID.dist_nearby(x, ELLIPSOID.expmap(x, r * u)) - r) for r in (0.1, 0.2)]
+    M = coarse(ELLIPSOID)
+    x = points(M, 20, dtype=torch.float64)
+    u = unit_tangents(M, x)
+    errors = [largest(M.dist_nearby(x, M.expmap(x, r * u)) - r) for r in (0.1, 0.2)]
     assert errors[0] <= 2e-6
     assert errors[1] / errors[0] > 16  # of fifth order; the chord itself is of third
     exact = Sphere(3)
@@ -372,21 +383,31 @@ def test_no_logarithm_and_no_distance():
 
 
 def test_geoopt_optimises_on_it():
-    start = ELLIPSOID.base_point(dtype=torch.float64)
-    target = torch.tensor([0.3, 0.5, 4.0], dtype=torch.float64)
-    z = geoopt.ManifoldParameter(start.clone(), manifold=ELLIPSOID)
+    start = TORUS.base_point(dtype=torch.float64)
+    target = torch.tensor([0.3, 3.0, 1.0], dtype=torch.float64)
+    z = geoopt.ManifoldParameter(start.clone(), manifold=TORUS)
     optimiser = geoopt.optim.RiemannianAdam([z], lr=0.1)
     for _ in range(150):
         optimiser.zero_grad()
         (z - target).square().sum().backward()
         optimiser.step()
-    assert largest(z - ELLIPSOID.projx(target)) <= 1e-2
+    assert largest(z - TORUS.projx(target)) <= 1e-2
 
 
 # ---- volume and samples ---------------------------------------------------------------------
 
 
-@over
+SLOW = [pytest.param(M, marks=pytest.mark.slow, id=M.spec) for M in (TORUS, *SPHERES.values())]
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Fewer anchors and samples, for what needs no exact volume."""
+    monkeypatch.setattr("manifold_ae.manifolds.tube.ANCHORS", 1024)
+    monkeypatch.setattr("manifold_ae.manifolds.tube.SAMPLES", 4096)
+
+
+@pytest.mark.parametrize("manifold", [pytest.param(ELLIPSOID, id="ellipsoid"), *SLOW])
 def test_volume_within_its_standard_error(manifold):
     exact = VOLUME[manifold.name]
     assert manifold.volume == pytest.approx(exact, rel=0.005)
@@ -396,8 +417,16 @@ def test_volume_within_its_standard_error(manifold):
     assert manifold.compact
 
 
-def test_volume_is_the_same_every_time_and_given_one_is_taken():
-    assert sphere(2).volume == SPHERES[2].volume
+@over
+def test_volume_from_few_samples(manifold, few):
+    project, level_set, _ = manifold._functions
+    M = Submanifold(manifold.ambient_shape, project, level_set=level_set)
+    assert abs(M.volume - VOLUME[manifold.name]) < 3.5 * M.volume_error
+    assert M.volume_error < 0.02 * M.volume
+
+
+def test_volume_is_the_same_every_time_and_given_one_is_taken(few):
+    assert sphere(2).volume == sphere(2).volume
     given = sphere(2, volume=4 * math.pi)
     assert given.volume == 4 * math.pi
     assert given.volume_error == 0.0
@@ -407,9 +436,9 @@ def test_volume_is_the_same_every_time_and_given_one_is_taken():
 
 
 @over
-def test_uniform_samples(manifold, generator):
+def test_uniform_samples(manifold, generator, few):
     """Means of coordinates and their squares: closed forms, or weighted by another chart."""
-    n = 4000
+    n = 2000
     x = manifold.random_uniform(n, generator=generator, dtype=torch.float64)
     assert manifold.check_point_on_manifold(x)
     if manifold is TORUS:
@@ -430,7 +459,7 @@ def test_uniform_samples(manifold, generator):
     assert largest(error) < 4.2
 
 
-def test_samples_honour_what_they_are_asked(dtype, device):
+def test_samples_honour_what_they_are_asked(dtype, device, few):
     def draw(seed: int) -> torch.Tensor:
         generator = torch.Generator(device=device).manual_seed(seed)
         M = SPHERES[2]
@@ -456,7 +485,7 @@ def test_a_sampler_of_ones_own():
         wrong.random_uniform(4)
 
 
-def test_unbounded_and_thin_manifolds_are_refused():
+def test_unbounded_and_thin_manifolds_are_refused(few):
     def plane(y: torch.Tensor) -> torch.Tensor:
         return y * torch.tensor([1.0, 1.0, 0.0]).to(y)
 
@@ -547,7 +576,10 @@ def test_check_says_what_is_wrong(case):
     assert str(report).startswith("mine: not right\n  - ")
 
 
-@pytest.mark.parametrize("case", WRONG_LEVEL_SETS)
+@pytest.mark.parametrize(
+    "case",
+    ["cone", "nothing", pytest.param("vanishes to second order", marks=pytest.mark.slow)],
+)
 def test_check_says_what_is_wrong_with_a_level_set(case):
     function, message = WRONG_LEVEL_SETS[case]
     report = Submanifold((3,), level_set=function, name="mine").check()

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from manifold_ae.manifolds.closest_point import ClosestPoint
-from manifold_ae.manifolds.derivatives import Map, gradient, jacobian
+from manifold_ae.manifolds.derivatives import Map, gradient, jacobian, value_and_jacobian
 
 if TYPE_CHECKING:
     from manifold_ae.manifolds.submanifold import Submanifold
@@ -296,12 +296,13 @@ def _rank(manifold: "Submanifold", found: _Findings) -> None:
             f"DP is no projector at points of the manifold: a singular value differs by {blur:.2g} "
             "from 0 and 1"
         )
+    rank = ranks[-1]
     if len(ranks) > 1:
         found.problems.append(f"the rank of DP is not constant: {', '.join(map(str, ranks))}")
-    elif ranks[0] in (0, value.shape[-1]):
-        found.problems.append(f"the rank of DP is {ranks[0]} of {value.shape[-1]}: no submanifold")
-    elif manifold.given_dim not in (None, ranks[0]):
-        found.problems.append(f"the rank of DP is {ranks[0]}, but dim = {manifold.given_dim}")
+    elif rank in (0, value.shape[-1]):
+        found.problems.append(f"the rank of DP is {rank} of {value.shape[-1]}: no submanifold")
+    elif manifold.given_dim not in (None, rank):
+        found.problems.append(f"the rank of DP is {rank}, but dim = {manifold.given_dim}")
 
 
 def _smooth(manifold: "Submanifold", found: _Findings) -> None:
@@ -313,8 +314,7 @@ def _smooth(manifold: "Submanifold", found: _Findings) -> None:
     for _ in range(PATH):
         v = (here @ v.unsqueeze(-1)).squeeze(-1)
         v = v / torch.linalg.vector_norm(v, dim=-1, keepdim=True).clamp_min(1e-12)
-        after = found.project(x + STRIDE * found.size * v)
-        there = jacobian(found.project, after)
+        after, there = value_and_jacobian(found.project, x + STRIDE * found.size * v)
         change = torch.linalg.matrix_norm(there - here)
         more = change > largest
         low[more], high[more], largest[more] = x[more], after[more], change[more]
