@@ -24,7 +24,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from manifold_ae.manifolds.derivatives import gradient, hessian, hessians, jacobian
+from manifold_ae.manifolds.derivatives import (
+    gradient,
+    hessian,
+    hessians,
+    jacobian,
+    value_and_jacobian,
+)
 
 __all__ = ["ClosestPoint"]
 
@@ -239,7 +245,7 @@ class ClosestPoint:
             if not len(active):
                 break
             here = x[active]
-            value, slopes = self.constraints(here), jacobian(self.constraints, here)
+            value, slopes = value_and_jacobian(self.constraints, here)
             pulled, info = torch.linalg.solve_ex(slopes @ slopes.mT, value.unsqueeze(-1))
             step = -(slopes.mT @ pulled).squeeze(-1)
             length = torch.linalg.vector_norm(step, dim=-1)

@@ -32,8 +32,8 @@ POINTS = 128
 SINGULAR, LEAP = 12, 0.2
 #: Bisections of an interval in which DP changes most: it shrinks by 2⁻³⁰.
 BISECTIONS = 30
-#: Steps of a path on the manifold and their length relative to its extent.
-PATH, STRIDE = 40, 0.06
+#: Paths on the manifold, their steps, and the length of these relative to its extent.
+PATHS, PATH, STRIDE = 64, 30, 0.08
 
 
 @dataclass(frozen=True)
@@ -307,7 +307,7 @@ def _rank(manifold: "Submanifold", found: _Findings) -> None:
 
 def _smooth(manifold: "Submanifold", found: _Findings) -> None:
     """The largest jump of DP along paths on the manifold, narrowed down by bisection."""
-    x, v = found.project(found.x), found.noise
+    x, v = found.project(found.x[:PATHS]), found.noise[:PATHS]
     here = jacobian(found.project, x)
     largest = torch.zeros_like(x[:, 0])
     low, high = x.clone(), x.clone()

@@ -366,10 +366,10 @@ class Submanifold(Manifold):
         dtype: torch.dtype | None = None,
         device: Any = None,
     ) -> Tensor:
-        """Uniform points, by ``sample`` or by rejection; exact up to rounding in the latter case.
+        """Uniform points, by ``sample`` or by rejection (see ``manifolds.tube``).
 
-        Of the volume, a share of the order of 1e-5 is sampled too rarely: where the weight of a
-        proposal exceeds the largest of those by which the volume was estimated.
+        Rejection is exact but on a share of the volume of the order of 1e-5, which comes too
+        rarely: where the weight of a proposal exceeds all those that the volume is the mean of.
         """
         dtype = torch.get_default_dtype() if dtype is None else dtype
         n = math.prod(sample_shape)
