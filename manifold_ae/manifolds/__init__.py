@@ -12,6 +12,7 @@ from manifold_ae.manifolds.projective import RealProjective
 from manifold_ae.manifolds.quotient import Quotient
 from manifold_ae.manifolds.rotation import SO3
 from manifold_ae.manifolds.sphere import Sphere
+from manifold_ae.manifolds.submanifold import Submanifold
 from manifold_ae.manifolds.torus import FlatTorus
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Quotient",
     "RealProjective",
     "Sphere",
+    "Submanifold",
     "names",
     "parse",
 ]
