@@ -44,7 +44,6 @@ from manifold_ae.manifolds import (
     FlatTorus,
     KleinBottle,
     Manifold,
-    Quotient,
     RealProjective,
     Sphere,
 )

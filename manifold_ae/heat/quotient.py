@@ -113,9 +113,7 @@ def _klein_table() -> Table2:
         return np.exp(t) * _klein_divergence(c, t)
 
     # Below, −log t + const; what e^t changes of it there is rounding.
-    return Table2(
-        scaled, (-1.0, 1.0), 4, (math.log(1e-15), math.log(LONG)), 130, slope_below=-1.0
-    )
+    return Table2(scaled, (-1.0, 1.0), 4, (math.log(1e-15), math.log(LONG)), 130, slope_below=-1.0)
 
 
 @kl_uniform.register
