@@ -177,8 +177,8 @@ def spectrum(major: float, minor: float) -> Spectrum:
     if not MIN_ASPECT <= major / minor <= MAX_ASPECT:
         raise NotImplementedError(
             f"{manifold!r}: the heat kernel is computed for radii of ratio {MIN_ASPECT:g} to "
-            f"{MAX_ASPECT:g}; distributions.RandomWalk samples it approximately, and heat.kl_asymptotic gives the "
-            "divergence for short times"
+            f"{MAX_ASPECT:g}; distributions.RandomWalk samples it approximately, and "
+            "heat.kl_asymptotic gives the divergence for short times"
         )
     return Spectrum(
         lambda s: major + minor * np.cos(s / minor),

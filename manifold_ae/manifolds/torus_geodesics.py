@@ -329,7 +329,7 @@ def connect(major: float, minor: float, tube: Tensor, other: Tensor, turn: Tenso
         raise ArithmeticError(
             f"no geodesic found between tube angles {tube[k].item():.6g} and {other[k].item():.6g} "
             f"turned by {turn[k].item():.6g} on the torus of radii {major}, {minor}; the search is "
-            "verified for radii of ratio 1.5 to 20, and torus_geodesics.DIRECTIONS and CROWD refine it"
+            "verified for radii of ratio 1.5 to 20, torus_geodesics.DIRECTIONS and CROWD refine it"
         )
     path = follow(major, minor, tube, *velocity.unbind(-1))
     end = torch.stack([path.along_tube, path.along_rotation], -1)
