@@ -71,7 +71,7 @@ class Quotient(Manifold):
         self._functions: tuple[Action, ...] = ()
         self._matrices: np.ndarray | None = None
         if all(callable(action) and not isinstance(action, Tensor) for action in actions):
-            self._functions = tuple(actions)
+            self._functions = tuple(actions)  # type: ignore[arg-type]
             self.order = len(actions) + 1
         else:
             matrices = [cover.action_matrix(np.asarray(action)) for action in actions]
@@ -189,7 +189,7 @@ class Quotient(Manifold):
         return self.cover.expmap(x, u)
 
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
-        """The shortest u for which expmap(x, u) is an image of y; of equally near ones the first."""
+        """The shortest u for which expmap(x, u) is an image of y; the first if several are."""
         return self.cover.logmap(x, self.nearest(x, y))
 
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:

@@ -69,9 +69,9 @@ class DeltaVAE(nn.Module):
             ``PowerSpherical``, ``WrappedNormal``, ``RandomWalk`` or a partial of it.
         likelihood: the observation model; Gaussian of unit variance on the encoder's
             ``event_shape`` if none is given.
-        divergence: the KL term of the loss: ``"exact"``; ``"sampled"``, log q(z|x) − log p(z) at the
-            posterior's sample, unbiased, where there is a density but no exact KL (a quotient of
-            one's own); ``"short-time"``, ``heat.kl_asymptotic``, where there is no density either.
+        divergence: the KL term of the loss: ``"exact"``; ``"sampled"``, log q(z|x) − log p(z) at
+            the posterior's sample, unbiased, where there is a density but no exact KL (a quotient
+            of one's own); ``"short-time"``, ``heat.kl_asymptotic``, where there is no density.
         time_bound, time_range, initial_time: see ``PosteriorHead``.
 
     The model owns the heads for location and time, and the likelihood's output layer. On
