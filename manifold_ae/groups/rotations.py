@@ -35,14 +35,17 @@ def hat(omega: Tensor) -> Tensor:
 
 def vee(matrix: Tensor) -> Tensor:
     """The ω of shape ``(*, 3)`` whose ω̂ is the antisymmetric part of a matrix ``(*, 3, 3)``."""
-    return torch.stack(
-        [
-            matrix[..., 2, 1] - matrix[..., 1, 2],
-            matrix[..., 0, 2] - matrix[..., 2, 0],
-            matrix[..., 1, 0] - matrix[..., 0, 1],
-        ],
-        -1,
-    ) / 2
+    return (
+        torch.stack(
+            [
+                matrix[..., 2, 1] - matrix[..., 1, 2],
+                matrix[..., 0, 2] - matrix[..., 2, 0],
+                matrix[..., 1, 0] - matrix[..., 0, 1],
+            ],
+            -1,
+        )
+        / 2
+    )
 
 
 def exp(omega: Tensor) -> Tensor:

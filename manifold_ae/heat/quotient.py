@@ -4,12 +4,12 @@ r"""Quotients by a finite group: the kernel of the cover, summed over the group.
 
 Brownian motion on the cover projects to that on the quotient, so the cover's sampler has the right
 law; but its paths may jump where x passes to another point over the same one, for the noise is not
-carried along. On the Klein bottle they do not: there the reversed angle's noise is a cos θ + b sin θ
-with a, b ∼ N(0, 1), standard normal, and reversed by θ → θ + π.
+carried along. On the Klein bottle they do not: there the reversed angle's noise is
+a cos θ + b sin θ with a, b ∼ N(0, 1), standard normal, and reversed by θ → θ + π.
 
-The divergence of the Klein bottle's kernel from the uniform law depends on the time and on φ, through
-c = cos 2φ. What is tabulated is e^t K, over c and log t: smooth, positive, and constant for long
-times. Of a quotient of which no more is known it is not computed.
+The divergence of the Klein bottle's kernel from the uniform law depends on the time and on φ,
+through c = cos 2φ. What is tabulated is e^t K, over c and log t: smooth, positive, and constant
+for long times. Of a quotient of which no more is known it is not computed.
 """
 
 import math
@@ -109,9 +109,7 @@ def _klein_table() -> Table2:
         return np.exp(t) * _klein_divergence(c, t)
 
     # Below, −log t + const; what e^t changes of it there is rounding.
-    return Table2(
-        scaled, (-1.0, 1.0), 4, (math.log(1e-15), math.log(LONG)), 130, slope_below=-1.0
-    )
+    return Table2(scaled, (-1.0, 1.0), 4, (math.log(1e-15), math.log(LONG)), 130, slope_below=-1.0)
 
 
 @kl_uniform.register

@@ -1,6 +1,7 @@
 r"""What the heat kernel of a sphere gives as a function of time alone, or of time and one radius.
 
-Both tables are built on first use, in a fraction of a second, from the kernel in ``heat.sphere`` by Gauss–Legendre quadrature, and kept for the process.
+Both tables are built on first use, in a fraction of a second, from the kernel in ``heat.sphere``
+by Gauss–Legendre quadrature, and kept for the process.
 
 **Divergence.** K(t) = KL(q(t, ·) ‖ uniform) falls from −d/2 log t + const to ~ ½(d + 1) e^{-td}.
 What is tabulated is log(e^K − 1) over log t, a straight line for small t and log K for large: so K,

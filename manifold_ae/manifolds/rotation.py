@@ -103,7 +103,9 @@ class SO3(Manifold):
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
         """The angle of xᵀy in [0, π]; its subgradient is zero at 0 and at π."""
         quaternion = _between(x, y)
-        half = torch.atan2(torch.linalg.vector_norm(quaternion[..., 1:], dim=-1), quaternion[..., 0])
+        half = torch.atan2(
+            torch.linalg.vector_norm(quaternion[..., 1:], dim=-1), quaternion[..., 0]
+        )
         angle = (2 * half).to(x.dtype)
         return angle[..., None, None] if keepdim else angle
 
