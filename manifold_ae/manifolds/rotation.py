@@ -22,8 +22,8 @@ class SO3(Manifold):
 
     Example:
         >>> M = SO3()
-        >>> M.dist(M.base_point(), -M.base_point() + 2 * torch.eye(3)[2].diag()).item() / math.pi
-        1.0
+        >>> M.dist(M.base_point(), torch.diag(torch.tensor([-1.0, -1.0, 1.0])))
+        tensor(3.1416)
     """
 
     name = "SO3"
