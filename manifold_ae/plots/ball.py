@@ -125,13 +125,16 @@ def draw_ball(
     assert isinstance(view, Axes3D)
     view.set_axis_off()
     view.set(xlim=(-1, 1), ylim=(-1, 1), zlim=(-1, 1))
-    view.set_box_aspect((1, 1, 1), zoom=1.55)
+    view.set_box_aspect((1, 1, 1), zoom=1.55)  # pyright: ignore[reportArgumentType]
     view.view_init(elev=ELEVATION, azim=AZIMUTH)
     _wires(view)
     for k, end in enumerate(np.eye(3)):
         view.plot(*np.stack([-end, end], -1), color=FAINT, linewidth=1.0, zorder=0.5)
+        x, y, z = (1.12 * end).tolist()
         view.text(
-            *(1.12 * end),
+            x,
+            y,
+            z,
             name + subscript(k + 1),
             fontsize=LABEL,
             color=INK,

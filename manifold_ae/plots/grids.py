@@ -150,22 +150,21 @@ def _draw_images(charts: Sequence[Chart], values: Array, title: str, cmap: str |
     scale = tone(values, cmap)
     # White for colours; for values, what colour maps leave blank.
     grids = _laid_out(charts, values, 1.0 if values.ndim == 4 else np.nan)
-    target = TARGET if sum(chart.panels for chart in charts) == 1 else TARGET // 2
-    gap, top = 0.3, 0.3 if any(chart.slices for chart in charts) else 0.05
+    alone = sum(chart.panels for chart in charts) == 1
+    top = 0.3 if any(chart.slices for chart in charts) else 0.05
     places: list[tuple[Chart, int, Mosaic, float, float]] = []
     x = y = width = tallest = 0.0
     for chart, grid in zip(charts, grids, strict=True):
-        rows, columns = grid.shape[1:3]
+        # A strip is as wide as a square alone would be.
+        target = TARGET if alone or chart.up is None else TARGET // 2
+        own = 0.3 if chart.up is None else 0.85
         for k in range(chart.panels):
-            mosaic = Mosaic(grid[k], int(target * min(1.0, columns / rows)))
-            between = gap if x else 0.0
-            if chart.up is not None and (k == 0 or not x):
-                between = 0.85
-            if x and x + between + mosaic.width > WIDEST:
-                x, y, tallest = 0.0, y + top + tallest + 0.48, 0.0
-                between = 0.0 if chart.up is None else 0.85
-            places.append((chart, k, mosaic, x + between, y))
-            x += between + mosaic.width
+            mosaic = Mosaic(grid[k], int(target * min(1.0, grid.shape[2] / grid.shape[1])))
+            left = own if k == 0 else 0.3
+            if x and x + left + mosaic.width > WIDEST:
+                x, y, left, tallest = 0.0, y + top + tallest + 0.48, own, 0.0
+            places.append((chart, k, mosaic, x + left, y))
+            x += left + mosaic.width
             width, tallest = max(width, x), max(tallest, mosaic.height)
     sheet = Sheet(width + 0.12, y + top + tallest + 0.48, title, notes_of(charts))
     for chart, k, mosaic, left, above in places:

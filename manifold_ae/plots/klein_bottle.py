@@ -20,7 +20,7 @@ __all__: list[str] = []
 #: How far beyond the edges, in radians, points are repeated faintly.
 MARGIN = 0.09 * math.pi
 
-WHAT = "left and right edge are glued upside down, top and bottom as they are"
+WHAT = "Left and right edge are glued upside down, top and bottom as they are"
 
 GLIDE = Ticks("θ", 0.0, math.pi, (0.0, math.pi / 2, math.pi), ("0", "π/2", "π"))
 

@@ -86,7 +86,7 @@ def _pixels(figure: Figure) -> Array:
 def _grid(manifold: Product, size: int | None) -> tuple[Chart, ...]:
     base = manifold.split(manifold.base_point(dtype=torch.float64))
     still = [torch.zeros(factor.ambient_shape, dtype=torch.bool) for factor in manifold.factors]
-    rule = "One factor varies at a time, the others stay" if len(base) > 1 else ""
+    rule = "One factor varies at a time, the others stay at one point" if len(base) > 1 else ""
     charts = []
     for k, factor in enumerate(manifold.factors):
         for chart in charts_of(factor, size):

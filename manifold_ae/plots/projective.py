@@ -27,11 +27,16 @@ __all__ = ["lambert", "lambert_inverse"]
 #: How far beyond the rim of the disc, of radius 1, points are repeated faintly.
 MARGIN = 0.06
 
+LINE = "The angle of a line through the origin: half a turn leads back to it"
+
 DISC = (
-    "the half of the sphere with x₃ ≥ 0, by an equal-area projection: opposite points of the rim "
+    "The half of the sphere with x₃ ≥ 0, by an equal-area projection: opposite points of the rim "
     "are one"
 )
-BALL = "distance and direction from x₁, in the ball of radius π/2: opposite boundary points are one"
+BALL = (
+    "Distance and direction u from the line x₁, in the ball of radius π/2: opposite boundary "
+    "points are one"
+)
 
 
 def lambert(points: Array) -> Array:
@@ -59,7 +64,7 @@ def _points(manifold: RealProjective, points: Array, colours: Colouring, title: 
             doubled,
             colours,
             title,
-            "The angle of the line: half a turn leads back to it",
+            LINE,
             ("0", "π/4", "±π/2", "−π/4"),
         )
     if manifold.dim == 2:
@@ -114,6 +119,7 @@ def _grid(manifold: RealProjective, size: int | None) -> Chart | tuple[Chart, ..
         return Chart(
             points=torch.stack([theta.cos(), theta.sin()], -1)[None, None],
             across=Ticks("θ", -math.pi / 2, math.pi / 2, places, texts, periodic=True),
+            note=LINE,
         )
     if d == 3:
         return ball_charts(_around_base, math.pi / 2, "u", ("−π/2", "π/2"), BALL, size or 9)

@@ -17,7 +17,7 @@ from manifold_ae.plots.points import draw_points
 __all__: list[str] = []
 
 WHAT = (
-    "rotation vectors ω, axis times angle, in the ball of radius π: opposite boundary points are "
+    "Rotation vectors ω, axis times angle, in the ball of radius π: opposite boundary points are "
     "one and the same rotation"
 )
 

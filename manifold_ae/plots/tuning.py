@@ -61,7 +61,7 @@ def draw_curves(chart: Chart, values: Array, title: str) -> Figure:
         # Room above the highest peak for the number that stands there.
         margin = 0.03 * float(np.ptp(curves) or 1.0)
         for feature in order:
-            x, y = positions[peak[feature]], curves[feature].max()
+            x, y = float(positions[peak[feature]]), float(curves[feature].max())
             axes.text(
                 x,
                 y + margin,
@@ -125,11 +125,8 @@ def draw_maps(charts: Sequence[Chart], values: Sequence[Array], title: str) -> F
     # Axes that differ from chart to chart need room for their labels, and titles a line more.
     own = len(charts) > 1
     gap_x, gap_y, below = (0.8, 0.52, 0.42) if own else (0.16, 0.34, 0.0)
-    heights = [
-        side if chart.up is None else side * grid.shape[0] / grid.shape[1]
-        for chart, grid, _ in slices
-    ] * (len(panels) // len(slices))
-    step = max(heights) + below + gap_y
+    sizes = [_size(chart, grid, side) for chart, grid, _ in slices]
+    step = max(height for _, height in sizes) + below + gap_y
     width = left + across * (side + gap_x) - gap_x
     notes = [notes_of(charts)] if notes_of(charts) else []
     if len(chosen) < features:
@@ -137,7 +134,8 @@ def draw_maps(charts: Sequence[Chart], values: Sequence[Array], title: str) -> F
     sheet = Sheet(width + 0.75, down * step + 0.48, title, ". ".join(notes))
     for panel, (feature, chart, grid, k) in enumerate(panels):
         row, column = divmod(panel, across)
-        axes = sheet.axes(left + column * (side + gap_x), gap_y + row * step, side, heights[panel])
+        place = left + column * (side + gap_x), gap_y + row * step
+        axes = sheet.axes(*place, *sizes[panel % len(sizes)])
         if chart.up is None:
             axes.plot(_middles(chart, grid.shape[1]), grid[0, :, feature], color=PLAIN)
             margin = 0.04 * max(high - low, 1e-12)
@@ -161,6 +159,14 @@ def draw_maps(charts: Sequence[Chart], values: Sequence[Array], title: str) -> F
     scale = ScalarMappable(Normalize(low, high), "viridis")
     colour_bar(sheet, scale, width + 0.12, gap_y, down * step - gap_y - below)
     return sheet.figure
+
+
+def _size(chart: Chart, grid: Array, side: float) -> tuple[float, float]:
+    """Width and height of a panel, of square cells in two dimensions."""
+    rows, columns = grid.shape[:2]
+    if chart.up is None:
+        return side, side
+    return side * min(1.0, columns / rows), side * min(1.0, rows / columns)
 
 
 def _middles(chart: Chart, columns: int) -> Array:
