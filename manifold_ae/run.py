@@ -16,7 +16,7 @@ from torch import Tensor
 from manifold_ae import data, manifolds
 from manifold_ae.data import Dataset, Scaling
 from manifold_ae.data.seeding import generator_for, mix
-from manifold_ae.distributions import HeatKernel, RandomWalk
+from manifold_ae.distributions import HeatKernel, PowerSpherical, RandomWalk, WrappedNormal
 from manifold_ae.experiments import VAE
 from manifold_ae.metrics import evaluate_bound
 from manifold_ae.models import DeltaVAE, likelihoods
@@ -255,9 +255,15 @@ def check_support(likelihood: likelihoods.Likelihood, scaled: Tensor) -> None:
 def build_model(config: VAE, event_shape: tuple[int, ...]) -> DeltaVAE:
     """An untrained model; its initial weights are a function of ``config.seed``."""
     manifold = manifolds.parse(config.manifold)
-    posterior: Callable[..., Any] = HeatKernel
-    if config.posterior == "random-walk":
-        posterior = functools.partial(RandomWalk, steps=config.walk_steps)
+    posteriors: dict[str, Callable[..., Any]] = {
+        "heat-kernel": HeatKernel,
+        "random-walk": functools.partial(RandomWalk, steps=config.walk_steps),
+        "power-spherical": PowerSpherical,
+        "wrapped-normal": WrappedNormal,
+    }
+    posterior = posteriors[config.posterior]
+    # A law that does not live on the manifold says so now.
+    posterior(manifold, manifold.base_point(), torch.ones(manifold.time_shape))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix("weights", config.seed))
         return DeltaVAE(

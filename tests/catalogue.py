@@ -15,6 +15,7 @@ from manifold_ae import heat
 from manifold_ae.groups import finite
 from manifold_ae.manifolds import (
     SO3,
+    EmbeddedTorus,
     Euclidean,
     FlatTorus,
     KleinBottle,
@@ -45,6 +46,7 @@ MANIFOLDS: tuple[Manifold, ...] = (
     Quotient(SO3(), finite.dihedral(2), name="so3/dihedral"),
     Product(Sphere(2), FlatTorus(1)),
     Product(SO3(), Euclidean(2), RealProjective(2)),
+    EmbeddedTorus(),
 )
 
 
@@ -59,11 +61,28 @@ WITH_SAMPLER = tuple(M for M in MANIFOLDS if has(heat.brownian_step, M))
 WITH_EXACT_KL = tuple(
     M for M in MANIFOLDS if has(heat.kl_uniform, M) and M.compact and type(M) is not Quotient
 )
+#: Those with one time a sample.
+WITH_ONE_TIME = tuple(M for M in WITH_EXACT_KL if not M.time_shape)
 
 
 def over(manifolds: tuple[Manifold, ...]) -> Callable[[Any], Any]:
     """Parametrise a test over ``manifold``, with readable names."""
     return pytest.mark.parametrize("manifold", manifolds, ids=[M.spec for M in manifolds])
+
+
+def sample_size(manifold: Manifold, n: int) -> int:
+    """n; a tenth where shortest geodesics are found by iteration, at a millisecond a pair."""
+    return n // 10 if isinstance(manifold, EmbeddedTorus) else n
+
+
+def homogeneous(manifold: Manifold) -> bool:
+    """Whether the kernel looks alike from every point."""
+    return not isinstance(manifold, EmbeddedTorus) and type(manifold) not in (KleinBottle, Quotient)
+
+
+def amplification(manifold: Manifold) -> float:
+    """How much shortest geodesics amplify rounding: along the inner equator e^{r √−K}."""
+    return 500.0 if isinstance(manifold, EmbeddedTorus) else 1.0
 
 
 def points(manifold: Manifold, *shape: int, **kwargs: Any) -> Tensor:
@@ -111,3 +130,11 @@ def batched_time(manifold: Manifold, t: Tensor) -> Tensor:
     """Times of shape ``(*, *time_shape)`` from one number a sample, the same in every entry."""
     shape = t.shape + (1,) * len(manifold.time_shape)
     return t.reshape(shape).expand(t.shape + manifold.time_shape)
+
+
+def noise_for(
+    manifold: Manifold, *shape: int, dtype: torch.dtype, generator: torch.Generator
+) -> Tensor:
+    """Standard normal noise as ``heat.brownian_step`` takes it."""
+    full = (*shape, *heat.noise_shape(manifold))
+    return torch.randn(full, dtype=dtype, device=generator.device, generator=generator)

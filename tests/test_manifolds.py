@@ -19,10 +19,12 @@ from catalogue import (
     COMPACT,
     MANIFOLDS,
     ambient_gap,
+    amplification,
     event_norm,
     length,
     over,
     points,
+    sample_size,
     tangents,
     unit_tangents,
 )
@@ -160,8 +162,9 @@ def test_exponential_map_of_zero_stays(manifold, draw, dtype):
 
 @over(MANIFOLDS)
 def test_logarithm_inverts_the_exponential_map(manifold, draw, tolerance, generator):
-    x = draw(manifold, 300)
-    reach = torch.linspace(1e-4, 3.0, 300, dtype=x.dtype, device=x.device)
+    n = sample_size(manifold, 300)
+    x = draw(manifold, n)
+    reach = torch.linspace(1e-4, 3.0, n, dtype=x.dtype, device=x.device)
     flat = reach.reshape(-1, *[1] * len(manifold.ambient_shape))
     u = flat * unit_tangents(manifold, x, generator)
     y = manifold.expmap(x, u)
@@ -176,16 +179,19 @@ def test_logarithm_inverts_the_exponential_map(manifold, draw, tolerance, genera
 
 @over(MANIFOLDS)
 def test_exponential_map_inverts_the_logarithm(manifold, draw, tolerance):
-    x, y = draw(manifold, 300), draw(manifold, 300)
+    n = sample_size(manifold, 300)
+    x, y = draw(manifold, n), draw(manifold, n)
     u = manifold.logmap(x, y)
     assert largest(manifold.proju(x, u) - u) <= tolerance
-    assert ambient_gap(manifold, manifold.expmap(x, u), y) <= tolerance
+    slack = amplification(manifold) * tolerance
+    assert ambient_gap(manifold, manifold.expmap(x, u), y) <= slack
     assert largest(length(manifold, x, u) - manifold.dist(x, y)) <= tolerance
 
 
 @over(MANIFOLDS)
 def test_distance_is_a_metric(manifold, draw, tolerance):
-    x, y, z = draw(manifold, 300), draw(manifold, 300), draw(manifold, 300)
+    n = sample_size(manifold, 300)
+    x, y, z = draw(manifold, n), draw(manifold, n), draw(manifold, n)
     d = manifold.dist
     assert largest(d(x, y) - d(y, x)) <= 8 * torch.finfo(x.dtype).eps
     assert largest(d(x, x)) <= torch.finfo(x.dtype).eps
@@ -194,13 +200,14 @@ def test_distance_is_a_metric(manifold, draw, tolerance):
     if not has_own_metric(manifold):
         chord = event_norm(manifold, x - manifold.nearest(x, y))
         assert (d(x, y) >= chord - tolerance).all()
-    kept = (300, *[1] * len(manifold.ambient_shape))
+    kept = (n, *[1] * len(manifold.ambient_shape))
     assert torch.equal(d(x, y, keepdim=True), d(x, y).reshape(kept))
 
 
 @over(MANIFOLDS)
 def test_transport_is_an_isometry_between_tangent_spaces(manifold, draw, tolerance, generator):
-    x, y = draw(manifold, 200), draw(manifold, 200)
+    n = sample_size(manifold, 200)
+    x, y = draw(manifold, n), draw(manifold, n)
     v, w = tangents(manifold, x, generator), tangents(manifold, x, generator)
     moved, other = manifold.transp(x, y, v), manifold.transp(x, y, w)
     assert largest(manifold.proju(y, moved) - moved) <= 10 * tolerance
@@ -213,7 +220,8 @@ def test_transport_is_an_isometry_between_tangent_spaces(manifold, draw, toleran
 
 @over(MANIFOLDS)
 def test_transport_is_an_isometry_next_to_the_cut_locus_too(manifold, dtype, device, generator):
-    start = points(manifold, 200, generator=generator, dtype=torch.float64, device=device)
+    n = sample_size(manifold, 200)
+    start = points(manifold, n, generator=generator, dtype=torch.float64, device=device)
     x = start.to(dtype)
     v = tangents(manifold, x, generator)
     slack = 1e-4 if dtype == torch.float32 else 1e-7
@@ -254,7 +262,8 @@ def test_gradients_are_finite_at_zero(manifold, draw):
 @over(MANIFOLDS)
 @pytest.mark.parametrize("side", [1, -1], ids=["coincidence", "antipode"])
 def test_gradients_are_finite_at_coincidence_and_at_the_cut_locus(manifold, side, draw):
-    x = torch.cat([draw(manifold, 20), manifold.base_point().to(draw(manifold)).unsqueeze(0)])
+    n = sample_size(manifold, 20)
+    x = torch.cat([draw(manifold, n), manifold.base_point().to(draw(manifold)).unsqueeze(0)])
     # Ambient steps along every axis: coordinates that are exactly 0 hold gaps below rounding.
     axes = torch.eye(x[0].numel(), dtype=x.dtype, device=x.device)
     axes = axes.reshape(-1, *manifold.ambient_shape)
@@ -268,10 +277,11 @@ def test_gradients_are_finite_at_coincidence_and_at_the_cut_locus(manifold, side
 
 @over(COMPACT)
 def test_logarithm_reaches_the_antipode(manifold, draw, tolerance):
-    x = draw(manifold, 100)
+    x = draw(manifold, sample_size(manifold, 100))
     y = opposite(manifold, x)
     u = manifold.logmap(x, y)
-    assert ambient_gap(manifold, manifold.expmap(x, u), y) <= tolerance
+    slack = amplification(manifold) * tolerance
+    assert ambient_gap(manifold, manifold.expmap(x, u), y) <= slack
     assert largest(length(manifold, x, u) - manifold.dist(x, y)) <= tolerance
 
 
@@ -279,7 +289,8 @@ def test_logarithm_reaches_the_antipode(manifold, draw, tolerance):
 @pytest.mark.parametrize("side", [1, -1], ids=["nearby", "antipodal"])
 @pytest.mark.parametrize("gap", [1e-6, 1e-4, 1e-2])
 def test_distances_in_float32_are_as_good_as_their_points(manifold, side, gap, device, generator):
-    start = points(manifold, 500, generator=generator, dtype=torch.float64, device=device)
+    n = sample_size(manifold, 500)
+    start = points(manifold, n, generator=generator, dtype=torch.float64, device=device)
     far = start if side == 1 else opposite(manifold, start)
     u = unit_tangents(manifold, far, generator)
     x = start.float()
@@ -360,7 +371,7 @@ def test_volume_of_tori_is_a_product_of_lengths(manifold, device):
     assert manifold.volume == pytest.approx(length, rel=1e-10)
 
 
-@over(tuple(M for M in COMPACT if M.dim <= 3))
+@over(tuple(M for M in COMPACT if M.dim <= 3 and sample_size(M, 10) == 10))
 def test_volume_is_that_of_the_uniform_law(manifold, device, generator):
     # A geodesic ball of radius r has volume ω_d r^d (1 − Sc r²/(6(d + 2)) + O(r⁴)).
     n, r, d = 400_000, 0.5, manifold.dim
@@ -604,6 +615,7 @@ def test_riemannian_adam_finds_a_target(manifold, device, generator):
     target, start = points(manifold, **kwargs), points(manifold, **kwargs)
     parameter = geoopt.ManifoldParameter(start.clone(), manifold=manifold)
     optimizer = geoopt.optim.RiemannianAdam([parameter], lr=0.1)
+    before = manifold.dist(start, target).item()
     for step in range(300):
         for group in optimizer.param_groups:
             group["lr"] = 0.2 * 0.98**step
@@ -611,7 +623,7 @@ def test_riemannian_adam_finds_a_target(manifold, device, generator):
         loss = manifold.dist(parameter, target).square()
         loss.backward()
         optimizer.step()
-    assert manifold.dist(parameter, target).item() <= 1e-2
+    assert manifold.dist(parameter, target).item() <= 1e-2 * max(1, before)
     assert manifold.check_point_on_manifold(parameter.detach())
 
 

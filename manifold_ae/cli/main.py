@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from manifold_ae import __version__
-from manifold_ae.experiments import VAE
+from manifold_ae.experiments import POSTERIORS, VAE
 
 DEFAULTS = VAE()
 
@@ -66,7 +66,7 @@ def _vae_options(command: Callable[..., Any]) -> Callable[..., Any]:
         _field("split", type=click.Choice(["random", "blocks"]), help="blocks for recordings."),
         _field("likelihood", help="Observation model; see `list likelihoods`."),
         _field("scaling", help="none, range, standard or max."),
-        _field("posterior", type=click.Choice(["heat-kernel", "random-walk"]), help="Posterior."),
+        _field("posterior", type=click.Choice(POSTERIORS), help="Posterior."),
         _field("time_bound", type=click.Choice(["soft", "paper"]), help="Bound on log t."),
         _field("picture", type=click.Choice(["simple", "fourier"]), help="For --data torus."),
         _field("order", help="Highest Fourier order N of a picture."),

@@ -3,19 +3,23 @@
 from manifold_ae.distributions import divergence  # noqa: F401  (it registers the divergences)
 from manifold_ae.distributions.base import ManifoldDistribution
 from manifold_ae.distributions.brownian import HeatKernel, RandomWalk
+from manifold_ae.distributions.power_spherical import PowerSpherical
 from manifold_ae.distributions.priors import (
     ProductLaw,
     RiemannianUniform,
     StandardNormal,
     default_prior,
 )
+from manifold_ae.distributions.wrapped_normal import WrappedNormal
 
 __all__ = [
     "HeatKernel",
     "ManifoldDistribution",
+    "PowerSpherical",
     "ProductLaw",
     "RandomWalk",
     "RiemannianUniform",
     "StandardNormal",
+    "WrappedNormal",
     "default_prior",
 ]

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from manifold_ae.experiments.config import Configuration
 
-__all__ = ["VAE"]
+__all__ = ["POSTERIORS", "VAE"]
+
+POSTERIORS = ("heat-kernel", "random-walk", "power-spherical", "wrapped-normal")
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class VAE(Configuration):
             "split": ("random", "blocks"),
             "picture": ("simple", "fourier"),
             "translations": ("fresh", "fixed"),
-            "posterior": ("heat-kernel", "random-walk"),
+            "posterior": POSTERIORS,
             "time_bound": ("soft", "paper"),
             "precision": ("32-true", "bf16-mixed", "16-mixed"),
             "scaling": ("auto", "none", "range", "standard", "max"),

@@ -9,7 +9,15 @@ import torch
 
 from manifold_ae.groups import rotations
 
-__all__ = ["MAX_ORDER", "cyclic", "dihedral", "generate", "icosahedral", "octahedral", "tetrahedral"]
+__all__ = [
+    "MAX_ORDER",
+    "cyclic",
+    "dihedral",
+    "generate",
+    "icosahedral",
+    "octahedral",
+    "tetrahedral",
+]
 
 #: A set of generators that reaches so many elements is taken not to generate a finite group.
 MAX_ORDER = 1000

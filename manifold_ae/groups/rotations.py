@@ -14,6 +14,7 @@ from torch import Tensor
 from manifold_ae.numerics import Fused, arc_over_sine, cos_sqrt, sinc_sqrt
 
 __all__ = [
+    "compose",
     "exp",
     "from_quaternion",
     "hat",
@@ -22,8 +23,22 @@ __all__ = [
     "nearest_rotation",
     "random_uniform",
     "to_quaternion",
+    "turn",
     "vee",
 ]
+
+
+def compose(a: Tensor, b: Tensor) -> Tensor:
+    """The matrix product a b of matrices ``(*, n, k)`` and ``(*, k, m)``, batched.
+
+    By products and sums: matmul rounds to fewer digits under autocast, and where TF32 is on.
+    """
+    return (a.unsqueeze(-1) * b.unsqueeze(-3)).sum(-2)
+
+
+def turn(rotation: Tensor, v: Tensor) -> Tensor:
+    """R v of shape ``(*, 3)``, for R of shape ``(*, 3, 3)`` and v of shape ``(*, 3)``."""
+    return (rotation * v.unsqueeze(-2)).sum(-1)
 
 
 def hat(omega: Tensor) -> Tensor:
@@ -35,14 +50,17 @@ def hat(omega: Tensor) -> Tensor:
 
 def vee(matrix: Tensor) -> Tensor:
     """The ω of shape ``(*, 3)`` whose ω̂ is the antisymmetric part of a matrix ``(*, 3, 3)``."""
-    return torch.stack(
-        [
-            matrix[..., 2, 1] - matrix[..., 1, 2],
-            matrix[..., 0, 2] - matrix[..., 2, 0],
-            matrix[..., 1, 0] - matrix[..., 0, 1],
-        ],
-        -1,
-    ) / 2
+    return (
+        torch.stack(
+            [
+                matrix[..., 2, 1] - matrix[..., 1, 2],
+                matrix[..., 0, 2] - matrix[..., 2, 0],
+                matrix[..., 1, 0] - matrix[..., 0, 1],
+            ],
+            -1,
+        )
+        / 2
+    )
 
 
 def exp(omega: Tensor) -> Tensor:
@@ -132,7 +150,7 @@ class _NearestRotation(Fused):
         sums = s.sum(-1, keepdim=True) - s
         floor = torch.finfo(y.dtype).eps * s[..., :1] + torch.finfo(y.dtype).tiny
         inverse = torch.where(sums > floor, 1 / torch.where(sums > floor, sums, 1.0), 0.0)
-        rotation = (u * flip.unsqueeze(-2)) @ vh
+        rotation = compose(u * flip.unsqueeze(-2), vh)
         return rotation, rotation.clone(), vh, inverse
 
     @staticmethod
@@ -140,18 +158,18 @@ class _NearestRotation(Fused):
         if torch.is_grad_enabled():  # to be differentiated again
             return (_differentiable(gradient, y),)
         rotation, vh, inverse = kept
-        torque = 2 * vee(rotation.mT @ gradient)
-        omega = (vh.mT @ (inverse.unsqueeze(-1) * (vh @ torque.unsqueeze(-1)))).squeeze(-1)
-        return (rotation @ hat(omega),)
+        torque = 2 * vee(compose(rotation.mT, gradient))
+        omega = turn(vh.mT, inverse * turn(vh, torque))
+        return (compose(rotation, hat(omega)),)
 
 
 def _differentiable(gradient: Tensor, y: Tensor) -> Tensor:
     rotation = _NearestRotation.of(y)
-    h = rotation.mT @ y
+    h = compose(rotation.mT, y)
     eye = torch.eye(3, dtype=y.dtype, device=y.device)
     trace = torch.diagonal(h, dim1=-2, dim2=-1).sum(-1)[..., None, None]
-    torque = 2 * vee(rotation.mT @ gradient).unsqueeze(-1)
-    return rotation @ hat(torch.linalg.solve(trace * eye - (h + h.mT) / 2, torque).squeeze(-1))
+    torque = 2 * vee(compose(rotation.mT, gradient))
+    return compose(rotation, hat(torch.linalg.solve(trace * eye - (h + h.mT) / 2, torque)))
 
 
 def nearest_rotation(y: Tensor) -> Tensor:

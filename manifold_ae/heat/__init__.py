@@ -10,9 +10,11 @@ from manifold_ae.heat import (  # noqa: F401  (they register themselves)
     product,
     projective,
     quotient,
+    revolution,
 )
 from manifold_ae.heat.divergence import kl_asymptotic, kl_monte_carlo, kl_published
 from manifold_ae.heat.kernel import brownian_step, entropy, kl_uniform, log_kernel, noise_shape
+from manifold_ae.heat.submanifold import monte_carlo_log_kernel, short_time_log_kernel
 
 __all__ = [
     "brownian_step",
@@ -22,5 +24,7 @@ __all__ = [
     "kl_published",
     "kl_uniform",
     "log_kernel",
+    "monte_carlo_log_kernel",
     "noise_shape",
+    "short_time_log_kernel",
 ]

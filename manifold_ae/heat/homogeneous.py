@@ -48,9 +48,7 @@ class _Divergence(Fused):
         return torch.nn.functional.softplus(logit), logit, slope
 
     @staticmethod
-    def derivative(
-        gradient: Tensor, dim: int, folded: bool, *saved: Tensor
-    ) -> tuple[Tensor]:
+    def derivative(gradient: Tensor, dim: int, folded: bool, *saved: Tensor) -> tuple[Tensor]:
         refuse_second_derivatives()
         t, logit, slope = saved
         return (gradient * slope * torch.sigmoid(logit) / t,)

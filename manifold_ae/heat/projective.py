@@ -3,8 +3,8 @@ r"""Projective spaces and rotations: the sphere's kernel, folded.
 On ℝPᵈ = Sᵈ/±1, at distance r ≤ π/2,  V q(t, r) = ½ (V q)_{Sᵈ}(t, r) + ½ (V q)_{Sᵈ}(t, π − r).
 
 SO(3) with the angle as its distance is S³ of radius 2 with antipodes identified. Radius 2 halves
-distances and divides times by four: V q_{SO(3)}(t, θ) = V q_{ℝP³}(t/4, θ/2), and the divergence from
-the uniform law is that of ℝP³ at t/4.
+distances and divides times by four: V q_{SO(3)}(t, θ) = V q_{ℝP³}(t/4, θ/2), and the divergence
+from the uniform law is that of ℝP³ at t/4.
 
 The exact samplers depend continuously on the point, not on the vector or sign that stands for it.
 On ℝPᵈ the tangent noise is v = A x, with A antisymmetric and its entries above the diagonal
@@ -112,6 +112,5 @@ class _RotationVector(Fused):
 
 @brownian_step.register
 def _(manifold: SO3, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-    with torch.autocast(x.device.type, enabled=False):
-        omega = _RotationVector.of(t.expand(noise.shape[:-1]), noise)
-        return x @ rotations.exp(omega)
+    omega = _RotationVector.of(t.expand(noise.shape[:-1]), noise)
+    return rotations.compose(x, rotations.exp(omega))

@@ -4,11 +4,11 @@ r"""Quotients by a finite group: the kernel of the cover, summed over the group.
 
 Brownian motion on the cover projects to that on the quotient, so the cover's sampler has the right
 law; but its paths may jump where x passes to another point over the same one, for the noise is not
-carried along. On the Klein bottle they do not: there the reversed angle's noise is a cos θ + b sin θ
-with a, b ∼ N(0, 1), standard normal, and reversed by θ → θ + π.
+carried along. On the Klein bottle they do not: there the reversed angle's noise is
+a cos θ + b sin θ with a, b ∼ N(0, 1), standard normal, and reversed by θ → θ + π.
 
-The divergence of the Klein bottle's kernel from the uniform law depends on the time and on φ, through
-c = cos 2φ. What is tabulated is e^t K, over c and log t: smooth, positive, and constant for long
+The divergence of the Klein bottle's kernel from the uniform law depends on the time and on φ,
+through c = cos 2φ. What is tabulated is e^t K, over c and log t: smooth, positive, and constant for long
 times. Of a quotient of which no more is known it is not computed.
 """
 
@@ -36,7 +36,11 @@ LONG = 40.0
 
 @log_kernel.register
 def _(manifold: Quotient, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
-    images = manifold.images(y.double())
+    # To the whole batch first: the axis of the group stands before it.
+    rank, time_rank = len(manifold.ambient_shape), len(manifold.time_shape)
+    batches = (p.shape[: p.dim() - k] for p, k in ((x, rank), (y, rank), (t, time_rank)))
+    shape = (*torch.broadcast_shapes(*batches), *manifold.ambient_shape)
+    images = manifold.images(y.double().expand(shape))
     summed = torch.logsumexp(log_kernel(manifold.cover, x.double(), images, t.double()), 0)
     return summed.to(x.dtype)
 
@@ -109,9 +113,7 @@ def _klein_table() -> Table2:
         return np.exp(t) * _klein_divergence(c, t)
 
     # Below, −log t + const; what e^t changes of it there is rounding.
-    return Table2(
-        scaled, (-1.0, 1.0), 4, (math.log(1e-15), math.log(LONG)), 130, slope_below=-1.0
-    )
+    return Table2(scaled, (-1.0, 1.0), 4, (math.log(1e-15), math.log(LONG)), 130, slope_below=-1.0)
 
 
 @kl_uniform.register

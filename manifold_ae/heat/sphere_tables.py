@@ -1,6 +1,7 @@
 r"""What the heat kernel of a sphere gives as a function of time alone, or of time and one radius.
 
-Both tables are built on first use, in a fraction of a second, from the kernel in ``heat.sphere`` by Gauss–Legendre quadrature, and kept for the process.
+Both tables are built on first use, in a fraction of a second, from the kernel in ``heat.sphere``
+by Gauss–Legendre quadrature, and kept for the process.
 
 **Divergence.** K(t) = KL(q(t, ·) ‖ uniform) falls from −d/2 log t + const to ~ ½(d + 1) e^{-td}.
 What is tabulated is log(e^K − 1) over log t, a straight line for small t and log K for large: so K,
@@ -60,11 +61,10 @@ def _log_area_fraction(dim: int, folded: bool = False) -> float:
 
 
 def x_log_x_excess(e: np.ndarray) -> np.ndarray:
-    """(1 + e) log(1 + e) − e ≥ 0, without cancellation for small e."""
+    """(1 + e) log(1 + e) − e ≥ 0 for e ≥ −1, without cancellation for small e."""
+    e = np.maximum(e, -1.0)
     series = e * e * (1 / 2 - e * (1 / 6 - e * (1 / 12 - e * (1 / 20 - e / 30))))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        exact = (1 + e) * np.log1p(e) - e
-    return np.where(np.abs(e) < 1e-3, series, exact)
+    return np.where(np.abs(e) < 1e-3, series, special.xlog1py(1 + e, e) - e)
 
 
 def divergence(dim: int, t: np.ndarray, folded: bool = False) -> np.ndarray:

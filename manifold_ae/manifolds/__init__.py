@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Callable
 
 from manifold_ae.manifolds.base import Manifold
+from manifold_ae.manifolds.embedded_torus import EmbeddedTorus
 from manifold_ae.manifolds.euclidean import Euclidean
 from manifold_ae.manifolds.klein_bottle import KleinBottle
 from manifold_ae.manifolds.product import Product
@@ -11,10 +12,12 @@ from manifold_ae.manifolds.projective import RealProjective
 from manifold_ae.manifolds.quotient import Quotient
 from manifold_ae.manifolds.rotation import SO3
 from manifold_ae.manifolds.sphere import Sphere
+from manifold_ae.manifolds.submanifold import Submanifold
 from manifold_ae.manifolds.torus import FlatTorus
 
 __all__ = [
     "SO3",
+    "EmbeddedTorus",
     "Euclidean",
     "FlatTorus",
     "KleinBottle",
@@ -23,6 +26,7 @@ __all__ = [
     "Quotient",
     "RealProjective",
     "Sphere",
+    "Submanifold",
     "names",
     "parse",
 ]
@@ -30,6 +34,7 @@ __all__ = [
 #: Name in a specification → (constructor, whether a dimension follows, what it is).
 _SPECIFICATIONS: dict[str, tuple[Callable[..., Manifold], bool, str]] = {
     "circle": (lambda: FlatTorus(1), False, "S¹: one angle"),
+    "embedded-torus": (EmbeddedTorus, False, "torus of revolution in ℝ³, of radii 3 and 0.6"),
     "euclidean": (Euclidean, True, "ℝᵈ, the latent space of a standard VAE"),
     "klein-bottle": (KleinBottle, False, "the flat Klein bottle, (θ, φ) ~ (θ + π, −φ)"),
     "projective": (RealProjective, True, "ℝPᵈ: axes without a sign, Sᵈ with x ~ −x"),

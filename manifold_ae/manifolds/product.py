@@ -195,7 +195,9 @@ class Product(Manifold):
     @property
     def angle_names(self) -> tuple[str, ...]:  # type: ignore[override]
         return tuple(
-            f"{name}_{k + 1}" for k, factor in enumerate(self.factors) for name in factor.angle_names
+            f"{name}_{k + 1}"
+            for k, factor in enumerate(self.factors)
+            for name in factor.angle_names
         )
 
     def to_angles(self, x: Tensor) -> Tensor:
@@ -203,4 +205,6 @@ class Product(Manifold):
         if not self.angle_names:
             return super().to_angles(x)
         pairs = zip(self.factors, self.split(x), strict=True)
-        return torch.cat([factor.to_angles(part) for factor, part in pairs if factor.angle_names], -1)
+        return torch.cat(
+            [factor.to_angles(part) for factor, part in pairs if factor.angle_names], -1
+        )

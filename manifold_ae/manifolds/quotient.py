@@ -71,7 +71,7 @@ class Quotient(Manifold):
         self._functions: tuple[Action, ...] = ()
         self._matrices: np.ndarray | None = None
         if all(callable(action) and not isinstance(action, Tensor) for action in actions):
-            self._functions = tuple(actions)
+            self._functions = tuple(actions)  # type: ignore[arg-type]
             self.order = len(actions) + 1
         else:
             matrices = [cover.action_matrix(np.asarray(action)) for action in actions]
@@ -146,7 +146,10 @@ class Quotient(Manifold):
                 self._copies[key] = torch.tensor(self._matrices, dtype=key[0], device=key[1])
         rank = len(self.ambient_shape)
         flat = x.flatten(x.dim() - rank)
-        return torch.einsum("gij,...j->g...i", self._copies[key], flat).reshape(self.order, *x.shape)
+        n = flat.shape[-1]
+        matrices = self._copies[key].reshape(self.order, *[1] * (flat.dim() - 1), n, n)
+        # Products and sums: matmul rounds to fewer digits under autocast, and where TF32 is on.
+        return (matrices * flat.unsqueeze(-2)).sum(-1).reshape(self.order, *x.shape)
 
     def nearest_index(self, x: Tensor, y: Tensor) -> Tensor:
         """The number of the g ∈ Γ for which g·y is nearest to x, of shape ``(*)``."""
@@ -186,7 +189,7 @@ class Quotient(Manifold):
         return self.cover.expmap(x, u)
 
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
-        """The shortest u for which expmap(x, u) is an image of y; of equally near ones the first."""
+        """The shortest u for which expmap(x, u) is an image of y; the first if several are."""
         return self.cover.logmap(x, self.nearest(x, y))
 
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:

@@ -79,17 +79,17 @@ class SO3(Manifold):
 
     def velocity(self, x: Tensor, u: Tensor) -> Tensor:
         """The angular velocity ω of shape ``(*, 3)``, in the body's frame: u's tangent part xω̂."""
-        return rotations.vee(x.mT @ u)
+        return rotations.vee(rotations.compose(x.mT, u))
 
     def along(self, x: Tensor, omega: Tensor) -> Tensor:
         """The tangent vector xω̂ of shape ``(*, 3, 3)``."""
-        return x @ rotations.hat(omega)
+        return rotations.compose(x, rotations.hat(omega))
 
     def proju(self, x: Tensor, u: Tensor) -> Tensor:
         return self.along(x, self.velocity(x, u))
 
     def expmap(self, x: Tensor, u: Tensor) -> Tensor:
-        return x @ rotations.exp(self.velocity(x, u))
+        return rotations.compose(x, rotations.exp(self.velocity(x, u)))
 
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
         """The shortest u with expmap(x, u) = y; for half a turn see ``groups.rotations.log``."""
@@ -98,12 +98,14 @@ class SO3(Manifold):
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Parallel transport of v along the shortest geodesic: for x = 1, y exp(−½ log y) v."""
         back = rotations.exp(-rotations.log_quaternion(_between(x, y)) / 2).to(v.dtype)
-        return self.along(y, (back @ self.velocity(x, v).unsqueeze(-1)).squeeze(-1))
+        return self.along(y, rotations.turn(back, self.velocity(x, v)))
 
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
         """The angle of xᵀy in [0, π]; its subgradient is zero at 0 and at π."""
         quaternion = _between(x, y)
-        half = torch.atan2(torch.linalg.vector_norm(quaternion[..., 1:], dim=-1), quaternion[..., 0])
+        half = torch.atan2(
+            torch.linalg.vector_norm(quaternion[..., 1:], dim=-1), quaternion[..., 0]
+        )
         angle = (2 * half).to(x.dtype)
         return angle[..., None, None] if keepdim else angle
 
@@ -124,4 +126,4 @@ class SO3(Manifold):
 
 def _between(x: Tensor, y: Tensor) -> Tensor:
     """The quaternion of xᵀy, in float64: in float32, small angles would be rounding."""
-    return rotations.to_quaternion(x.double().mT @ y.double())
+    return rotations.to_quaternion(rotations.compose(x.double().mT, y.double()))

@@ -6,10 +6,11 @@ bound
 
     ELBO(x) = E_{z ∼ q(·|x)} log p(x | z) − KL(q(· | x) ‖ prior).
 
-With ``posterior=HeatKernel`` samples and KL belong to one law, and this is a bound. With
+With ``posterior=HeatKernel``, and with ``PowerSpherical`` and ``WrappedNormal``, samples and KL
+belong to one law, and this is a bound. With
 ``RandomWalk`` the samples come from the projected walk and the KL from the kernel that it
 approximates: not quite a bound, though the paper's practice; by how much depends on t (see
-``RandomWalk``). ``log_likelihood`` and ``posterior_law`` always use the exact kernel.
+``RandomWalk``). ``log_likelihood`` and ``posterior_law`` always use an exact law.
 
 References:
     L. A. Pérez Rey, V. Menkovski, J. W. Portegies, *Diffusion Variational Autoencoders*, 2019,
@@ -24,12 +25,33 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
+from manifold_ae import heat
 from manifold_ae.distributions import HeatKernel, ManifoldDistribution
 from manifold_ae.manifolds import Manifold
 from manifold_ae.models.heads import PosteriorHead
 from manifold_ae.models.likelihoods import Gaussian, Likelihood
 
 __all__ = ["DeltaVAE"]
+
+
+def _exact(q: ManifoldDistribution, prior: ManifoldDistribution, z: Tensor) -> Tensor:
+    return kl_divergence(q, prior)
+
+
+def _sampled(q: ManifoldDistribution, prior: ManifoldDistribution, z: Tensor) -> Tensor:
+    return q.log_prob(z) - prior.log_prob(z)
+
+
+def _short_time(q: Any, prior: ManifoldDistribution, z: Tensor) -> Tensor:
+    return heat.kl_asymptotic(q.manifold, q.loc, q.time, allow_inaccurate=True)
+
+
+#: The KL term of the loss, from the law, the prior and a sample.
+DIVERGENCES: dict[str, Callable[[Any, Any, Tensor], Tensor]] = {
+    "exact": _exact,
+    "sampled": _sampled,
+    "short-time": _short_time,
+}
 
 
 class DeltaVAE(nn.Module):
@@ -44,9 +66,12 @@ class DeltaVAE(nn.Module):
             of the quotient where one is known, else because its features are averaged over it.
         prior: law on M; ``M.default_prior()`` if none is given.
         posterior: maps ``(M, loc, time, validate_args=False)`` to a law on M: ``HeatKernel``,
-            ``RandomWalk`` or a partial of it.
+            ``PowerSpherical``, ``WrappedNormal``, ``RandomWalk`` or a partial of it.
         likelihood: the observation model; Gaussian of unit variance on the encoder's
             ``event_shape`` if none is given.
+        divergence: the KL term of the loss: ``"exact"``; ``"sampled"``, log q(z|x) − log p(z) at
+            the posterior's sample, unbiased, where there is a density but no exact KL (a quotient
+            of one's own); ``"short-time"``, ``heat.kl_asymptotic``, where there is no density.
         time_bound, time_range, initial_time: see ``PosteriorHead``.
 
     The model owns the heads for location and time, and the likelihood's output layer. On
@@ -69,11 +94,15 @@ class DeltaVAE(nn.Module):
         posterior: Callable[..., ManifoldDistribution] = HeatKernel,
         likelihood: Likelihood | None = None,
         *,
+        divergence: str = "exact",
         time_bound: str = "soft",
         time_range: tuple[float, float] = (1e-6, 1e1),
         initial_time: float = 0.02,
     ) -> None:
         super().__init__()
+        if divergence not in DIVERGENCES:
+            raise ValueError(f"divergence = {divergence!r}: expected {', '.join(DIVERGENCES)}")
+        self.divergence = divergence
         if likelihood is None:
             shape = getattr(encoder, "event_shape", None)
             if shape is None:
@@ -126,9 +155,9 @@ class DeltaVAE(nn.Module):
             (always with weight one), ``kl`` in nats; ``mse`` per feature; ``mean_log_time``.
         """
         q = self.posterior(x)
-        output = self._output(q.rsample())
-        log_prob, mse = self.likelihood.batch_terms(output, x)
-        kl = kl_divergence(q.limit, self.prior).mean()
+        z = q.rsample()
+        log_prob, mse = self.likelihood.batch_terms(self._output(z), x)
+        kl = DIVERGENCES[self.divergence](q.limit, self.prior, z).mean()
         loss = torch.add(-log_prob, kl, alpha=kl_weight)
         with torch.no_grad():
             log_time = q.time.log().mean()  # type: ignore[attr-defined]
@@ -161,8 +190,9 @@ class DeltaVAE(nn.Module):
     def elbo(self, x: Tensor, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """ELBO, KL and squared error per observation, with one exact posterior sample each."""
         q = self.posterior_law(x)
-        output = self._output(q.sample(generator=generator))
-        kl = kl_divergence(q, self.prior)
+        z = q.sample(generator=generator)
+        output = self._output(z)
+        kl = DIVERGENCES[self.divergence](q, self.prior, z)
         error = (self.likelihood.mean(output) - x).square()
         return {
             "elbo": self.likelihood.log_prob(output, x) - kl,

@@ -7,6 +7,7 @@ Every function returns a ``matplotlib.figure.Figure``, made without pyplot or an
 
 from manifold_ae.plots import (
     colours,
+    embedded_torus,
     euclidean,
     klein_bottle,
     projective,
@@ -32,6 +33,7 @@ __all__ = [
     "decoded_grid",
     "draw_pairs",
     "draw_points",
+    "embedded_torus",
     "euclidean",
     "klein_bottle",
     "latents",

@@ -14,11 +14,9 @@ from manifold_ae.plots.charts import Chart, Ticks, angle_ticks, cells, chart_gri
 from manifold_ae.plots.labels import Colouring
 from manifold_ae.plots.points import draw_points, scatter
 from manifold_ae.plots.style import MUTED, Sheet
+from manifold_ae.plots.torus import MARGIN
 
 __all__: list[str] = []
-
-#: How far beyond the edges, in radians, points are repeated faintly.
-MARGIN = 0.09 * math.pi
 
 WHAT = "Left and right edge are glued upside down, top and bottom as they are"
 

@@ -16,7 +16,7 @@ from manifold_ae.plots.labels import Colouring
 from manifold_ae.plots.points import draw_pairs, draw_points, scatter
 from manifold_ae.plots.style import MUTED, Sheet, angle_axis
 
-__all__: list[str] = []
+__all__ = ["MARGIN", "repeat", "square_frame"]
 
 #: How far beyond the square, in radians, points are repeated faintly.
 MARGIN = 0.09 * math.pi
@@ -51,18 +51,24 @@ def _square(angles: Array, colours: Colouring, title: str) -> Figure:
     angle_axis(axes.yaxis, "θ₂")
     axes.spines[:].set_visible(False)
     scatter(axes, (angles[:, 0], angles[:, 1]), colours)
+    repeat(axes, angles, colours)
+    square_frame(axes)
+    colours.draw_key(sheet, left + side, 0.05)
+    return sheet.figure
+
+
+def repeat(axes: Axes, angles: Array, colours: Colouring) -> None:
+    """Points within MARGIN of the square's edges once more, faintly, beyond the opposite ones."""
+    limit = math.pi + MARGIN
     for right in (-1, 0, 1):
         for up in (-1, 0, 1):
             if right or up:
                 moved = angles + 2 * math.pi * np.array([right, up])
                 moved = np.where((np.abs(moved) <= limit).all(1, keepdims=True), moved, np.nan)
                 scatter(axes, (moved[:, 0], moved[:, 1]), colours, alpha=0.25)
-    _glue(axes)
-    colours.draw_key(sheet, left + side, 0.05)
-    return sheet.figure
 
 
-def _glue(axes: Axes) -> None:
+def square_frame(axes: Axes) -> None:
     """The square's edges, with one arrowhead on the pair left and right, two on the other."""
     axes.add_patch(
         Rectangle(
