@@ -36,7 +36,7 @@ class Fused(torch.autograd.Function):
 
     A subclass has ``constants``, how many of its first arguments are no tensors, and writes
 
-        value(*arguments) -> result, *kept
+        value(*arguments) -> (result, *kept)
         derivative(gradient, *arguments, *kept) -> a gradient for each tensor among the arguments
 
     It is called by ``Subclass.of(*arguments)``, which picks between torch's two ways to apply a

@@ -1,6 +1,7 @@
 """Divergence from the uniform law where no exact form is needed or known."""
 
 import math
+from functools import singledispatch
 from typing import Any
 
 import torch
@@ -34,20 +35,27 @@ def kl_asymptotic(
     Raises:
         ValueError: if a time is too long, or the manifold is not compact.
     """
-    return _short_time(manifold, loc, time, 1 / 4, allow_inaccurate)
+    return short_time(manifold, loc, time, 1 / 4, allow_inaccurate)
 
 
 def kl_published(manifold: Manifold, loc: Tensor, time: Tensor) -> Tensor:
     """The formula as printed in the ΔVAE paper, §3.7, with (d + 4)/24 · Sc · t; for comparison."""
-    return _short_time(manifold, loc, time, (manifold.dim + 4) / 24, True)
+    return short_time(manifold, loc, time, None, True)
 
 
-def _short_time(
-    manifold: Manifold, loc: Tensor, time: Tensor, coefficient: float, allow_inaccurate: bool
+@singledispatch
+def short_time(
+    manifold: Manifold,
+    loc: Tensor,
+    time: Tensor,
+    coefficient: float | None,
+    allow_inaccurate: bool,
 ) -> Tensor:
+    """The formula with a coefficient of Sc·t; None for that of the paper."""
     if not manifold.compact:
         raise ValueError(f"{manifold!r} is not compact: it has no uniform law to diverge from")
     d = manifold.dim
+    coefficient = (d + 4) / 24 if coefficient is None else coefficient
     if not torch.compiler.is_compiling() and not bool((time > 0).all()):
         bad = time[~(time > 0)].flatten()[0].item()
         raise ValueError(f"time = {bad} must be positive; it is the variance of Brownian motion")

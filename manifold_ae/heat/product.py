@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from manifold_ae.heat.divergence import short_time
 from manifold_ae.heat.kernel import brownian_step, entropy, kl_uniform, log_kernel, noise_shape
-from manifold_ae.manifolds import Product
+from manifold_ae.manifolds import Manifold, Product
 
 __all__: list[str] = []
 
@@ -46,6 +47,20 @@ def _noise_sizes(manifold: Product) -> list[int]:
 @noise_shape.register
 def _(manifold: Product) -> tuple[int, ...]:
     return (sum(_noise_sizes(manifold)),)
+
+
+@short_time.register
+def _(
+    manifold: Product,
+    loc: Tensor,
+    time: Tensor,
+    coefficient: float | None,
+    allow_inaccurate: bool,
+) -> Tensor:
+    def of_factor(factor: Manifold, x: Tensor, t: Tensor) -> Tensor:
+        return short_time(factor, x, t, coefficient, allow_inaccurate)
+
+    return _sum(of_factor, manifold, loc, time)
 
 
 @brownian_step.register

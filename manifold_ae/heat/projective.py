@@ -8,8 +8,9 @@ from the uniform law is that of ℝP³ at t/4.
 
 The exact samplers depend continuously on the point, not on the vector or sign that stands for it.
 On ℝPᵈ the tangent noise is v = A x, with A antisymmetric and its entries above the diagonal
-independent and standard normal: it has covariance I − x xᵀ, and −x gives −v. On SO(3) it is R ω̂,
-ω ∼ N(0, I).
+independent and standard normal: it has covariance I − x xᵀ, and −x gives −v. On SO(3) it is ω̂ R,
+ω ∼ N(0, I): turned in the world's frame, it commutes with R → R g, so the sampler is continuous on
+the quotient by the symmetries of an object too.
 """
 
 import math
@@ -113,4 +114,4 @@ class _RotationVector(Fused):
 @brownian_step.register
 def _(manifold: SO3, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     omega = _RotationVector.of(t.expand(noise.shape[:-1]), noise)
-    return rotations.compose(x, rotations.exp(omega))
+    return rotations.compose(rotations.exp(omega), x)

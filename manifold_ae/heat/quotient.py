@@ -8,8 +8,8 @@ carried along. On the Klein bottle they do not: there the reversed angle's noise
 a cos θ + b sin θ with a, b ∼ N(0, 1), standard normal, and reversed by θ → θ + π.
 
 The divergence of the Klein bottle's kernel from the uniform law depends on the time and on φ,
-through c = cos 2φ. What is tabulated is e^t K, over c and log t: smooth, positive, and constant for long
-times. Of a quotient of which no more is known it is not computed.
+through c = cos 2φ. What is tabulated is e^t K, over c and log t: smooth, positive, and constant
+for long times. Of a quotient of which no more is known it is not computed.
 """
 
 import math

@@ -1,7 +1,5 @@
 r"""Real projective spaces: lines through the origin, or unit vectors without a sign."""
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -92,21 +90,14 @@ class RealProjective(Quotient):
         size = self._dim + 1
         matrix = features.new_zeros(*features.shape[:-1], size, size)
         matrix[..., rows, columns] = features
-        return _LeadingEigenvector.of((matrix + matrix.mT) / 2)
+        matrix[..., columns, rows] = features
+        return _LeadingEigenvector.of(matrix)
 
     @property
     def embedding_size(self) -> int:
         return self.feature_size
 
     def embed(self, x: Tensor) -> Tensor:
-        """The upper entries of √2 x xᵀ, those off the diagonal twice as large: isometric.
-
-        Their Euclidean distance agrees with that on ℝPᵈ up to the second order.
-        """
+        """The upper entries of x xᵀ: ``from_features`` leads back to x."""
         rows, columns = self._upper
-        weights = torch.tensor(
-            [1.0 if i == j else math.sqrt(2) for i, j in zip(rows, columns, strict=True)],
-            dtype=x.dtype,
-            device=x.device,
-        )
-        return weights * x[..., rows] * x[..., columns] / math.sqrt(2)
+        return x[..., rows] * x[..., columns]
