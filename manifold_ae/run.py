@@ -184,7 +184,9 @@ class Run:
         title = f"{dataset.name} on {manifold!r}"
         figures = {
             "latents": plots.latents(manifold, points, labels, title=title),
-            "decoded_grid": plots.decoded_grid(manifold, self.decode, dataset.shape),
+            "decoded_grid": plots.decoded_grid(
+                manifold, self.decode, dataset.shape, at=plots.medoid(manifold, points)
+            ),
             "reconstructions": plots.reconstructions(shown.cpu(), rebuilt.cpu()),
             "curves": plots.curves(history),
         }

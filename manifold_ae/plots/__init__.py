@@ -5,12 +5,23 @@ Every function returns a ``matplotlib.figure.Figure``, made without pyplot or an
 ``draw_points`` and ``chart_grid``, and is imported here.
 """
 
-from manifold_ae.plots import colours, embedded_torus, euclidean, sphere, torus
+from manifold_ae.plots import (
+    colours,
+    embedded_torus,
+    euclidean,
+    klein_bottle,
+    projective,
+    quotient,
+    rotation,
+    sphere,
+    torus,
+)
 from manifold_ae.plots.charts import Chart, Ticks, chart_grid
 from manifold_ae.plots.grids import decoded_grid
 from manifold_ae.plots.history import curves
 from manifold_ae.plots.images import reconstructions, samples
 from manifold_ae.plots.points import draw_pairs, draw_points, latents
+from manifold_ae.plots.product import medoid
 from manifold_ae.plots.style import save
 
 __all__ = [
@@ -24,8 +35,13 @@ __all__ = [
     "draw_points",
     "embedded_torus",
     "euclidean",
+    "klein_bottle",
     "latents",
+    "medoid",
+    "projective",
+    "quotient",
     "reconstructions",
+    "rotation",
     "samples",
     "save",
     "sphere",

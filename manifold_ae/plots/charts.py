@@ -4,17 +4,19 @@
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import singledispatch
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from torch import Tensor
 
 from manifold_ae.manifolds import Manifold
 from manifold_ae.plots.style import axis_label
 
-__all__ = ["Chart", "Ticks", "angle_ticks", "cells", "chart_grid"]
+__all__ = ["Chart", "Ticks", "angle_ticks", "cells", "chart_grid", "charts_of", "notes_of"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ class Chart:
         up: the axis of the rows, from the bottom up; None in one dimension.
         slices: a title for each slice, where there are several.
         note: how the points were chosen, where the axes do not say it.
+        shown: which cells are drawn, of shape ``(slices, rows, columns)``; None for all. What the
+            points of the others are does not matter.
+        varies: which coordinates vary, of shape ``ambient_shape``; None where all do. The others
+            may be held elsewhere, see ``through``.
+        outline: what to draw on the axes over the cells: edges, and how they are glued.
     """
 
     points: Tensor
@@ -67,6 +74,34 @@ class Chart:
     up: Ticks | None = None
     slices: tuple[str, ...] = ()
     note: str = ""
+    shown: Tensor | None = None
+    varies: Tensor | None = None
+    outline: Callable[[Axes], None] | None = None
+
+    @property
+    def panels(self) -> int:
+        """How many slices are drawn, side by side."""
+        return len(self.points)
+
+    @property
+    def mask(self) -> Tensor:
+        """Which cells are drawn, of shape ``(slices, rows, columns)``."""
+        if self.shown is None:
+            return torch.ones(self.points.shape[:3], dtype=torch.bool)
+        return self.shown
+
+    def through(self, point: Tensor) -> "Chart":
+        """The chart with those coordinates that do not vary as in ``point``."""
+        if self.varies is None:
+            return self
+        return replace(self, points=torch.where(self.varies, self.points, point.to(self.points)))
+
+    def finish(self, axes: Axes) -> None:
+        """Draw the outline, and set the limits to the chart's edges."""
+        if self.outline is not None:
+            self.outline(axes)
+            left, right, bottom, top = self.extent
+            axes.set(xlim=(left, right), ylim=(bottom, top))
 
     @property
     def extent(self) -> tuple[float, float, float, float]:
@@ -76,8 +111,10 @@ class Chart:
 
 
 @singledispatch
-def chart_grid(manifold: Manifold, size: int | None) -> Chart:
+def chart_grid(manifold: Manifold, size: int | None) -> Chart | tuple[Chart, ...]:
     """A grid of points on a manifold; register one for a new type with ``@chart_grid.register``.
+
+    Several charts are drawn side by side, each on its own axes.
 
     Arguments:
         manifold: what to lay the grid over.
@@ -90,6 +127,17 @@ def chart_grid(manifold: Manifold, size: int | None) -> Chart:
         f"manifold = {manifold!r}: no grid of points is known for it; register one with "
         f"@manifold_ae.plots.chart_grid.register({type(manifold).__name__})"
     )
+
+
+def charts_of(manifold: Manifold, size: int | None) -> tuple[Chart, ...]:
+    """What ``chart_grid`` gives, one chart or several, as a tuple."""
+    charts = chart_grid(manifold, size)
+    return charts if isinstance(charts, tuple) else (charts,)
+
+
+def notes_of(charts: Sequence[Chart]) -> str:
+    """The charts' notes, each of them once."""
+    return ". ".join(dict.fromkeys(chart.note for chart in charts if chart.note))
 
 
 def cells(count: int, low: float, high: float) -> Tensor:

@@ -61,14 +61,23 @@ def spread(positions: Array, *, period: float | None = None) -> tuple[Array, flo
     return side * here / here.max(), float(here.max())
 
 
-def draw_circle(angles: Array, colours: Colouring, title: str) -> Figure:
-    """Points at angles in radians, of shape ``(n,)``, round a circle of radius 1."""
+def draw_circle(
+    angles: Array,
+    colours: Colouring,
+    title: str,
+    subtitle: str = "",
+    texts: tuple[str, str, str, str] = ("0", "π/2", "±π", "−π/2"),
+) -> Figure:
+    """Points at angles in radians, of shape ``(n,)``, round a circle of radius 1.
+
+    The texts stand at the right, at the top, at the left and at the bottom.
+    """
     side = 4.2
-    sheet = Sheet(side + colours.width, side, title)
+    sheet = Sheet(side + colours.width, side, title, subtitle)
     axes = sheet.axes(0, 0, side, side)
     axes.axis("off")
     axes.add_patch(Circle((0, 0), 1, facecolor="none", edgecolor=FAINT, linewidth=1.2, zorder=0))
-    for turn, text in ((0.0, "0"), (0.5, "π/2"), (1.0, "±π"), (-0.5, "−π/2")):
+    for turn, text in zip((0.0, 0.5, 1.0, -0.5), texts, strict=True):
         direction = np.array([math.cos(math.pi * turn), math.sin(math.pi * turn)])
         ends = np.outer([1 - BAND, 1 + BAND], direction)
         axes.plot(*ends.T, color=FAINT, linewidth=0.8, zorder=0)

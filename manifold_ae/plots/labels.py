@@ -6,6 +6,7 @@ are a pair of angles, and without labels all points have one colour.
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,16 @@ class Colouring:
 
     def draw_key(self, sheet: Sheet, left: float, top: float) -> None:
         """Draw the key with its top left corner there, in inches."""
+
+    def without_key(self) -> "Colouring":
+        """The same colours, explained elsewhere."""
+        return Colouring(self.rgb, self.marker)
+
+    def repeated(self, times: int) -> "Colouring":
+        """Colours and key for all n points so many times over, one round after another."""
+        repeated = copy(self)
+        repeated.rgb, repeated.marker = np.tile(self.rgb, (times, 1)), np.tile(self.marker, times)
+        return repeated
 
 
 class _Classes(Colouring):

@@ -1,14 +1,17 @@
 """Features over a manifold: tuning curves over one dimension, tuning maps over two."""
 
 import math
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from manifold_ae.plots.arrays import Array
-from manifold_ae.plots.charts import Chart
-from manifold_ae.plots.colours import CYCLIC
+from manifold_ae.plots.charts import Chart, notes_of
+from manifold_ae.plots.colours import CYCLIC, PLAIN
 from manifold_ae.plots.mosaic import colour_bar
 from manifold_ae.plots.style import INK, TICK, Sheet, axis_label, panel_title
 
@@ -34,7 +37,7 @@ def draw_curves(chart: Chart, values: Array, title: str) -> Figure:
     curves = values[0, 0].T
     features, columns = curves.shape
     low, high = chart.across.low, chart.across.high
-    positions = low + (high - low) * (np.arange(columns) + 0.5) / columns
+    positions = _middles(chart, columns)
     peak = curves.argmax(1)
     order = np.argsort(peak, kind="stable")
     colours = (CYCLIC if chart.across.periodic else matplotlib.colormaps["viridis"])(
@@ -58,7 +61,7 @@ def draw_curves(chart: Chart, values: Array, title: str) -> Figure:
         # Room above the highest peak for the number that stands there.
         margin = 0.03 * float(np.ptp(curves) or 1.0)
         for feature in order:
-            x, y = positions[peak[feature]], curves[feature].max()
+            x, y = float(positions[peak[feature]]), float(curves[feature].max())
             axes.text(
                 x,
                 y + margin,
@@ -89,48 +92,84 @@ def draw_curves(chart: Chart, values: Array, title: str) -> Figure:
     return sheet.figure
 
 
-def draw_maps(chart: Chart, values: Array, title: str) -> Figure:
+def draw_maps(charts: Sequence[Chart], values: Sequence[Array], title: str) -> Figure:
     """A map of each of the features that vary most, up to 16, with one colour scale.
 
+    Several charts or slices stand side by side, with up to four features in rows below each
+    other; over one dimension a feature is a curve.
+
     Arguments:
-        chart: a chart of two dimensions, or of slices of two.
-        values: of shape ``(slices, rows, columns, features)``.
+        charts: charts of one or two dimensions, or of slices of two.
+        values: for each chart, of shape ``(slices, rows, columns, features)``, NaN in cells that
+            are not shown.
         title: the first line.
     """
-    slices, rows, columns, features = values.shape
-    most = MOST_MAPS if slices == 1 else 4
-    spread = values.reshape(-1, features).std(0)
-    chosen = np.sort(np.argsort(-np.round(spread, 12), kind="stable")[:most])
-    panels = [(int(feature), k) for feature in chosen for k in range(slices)]
-    across = slices if slices > 1 else min(4, len(panels))
+    features = values[0].shape[-1]
+    flat = np.concatenate([grid.reshape(-1, features) for grid in values])
+    flat = flat[np.isfinite(flat[:, 0])]
+    slices = [
+        (chart, grid[k], k)
+        for chart, grid in zip(charts, values, strict=True)
+        for k in range(chart.panels)
+    ]
+    several = len(slices) > 1
+    chosen = np.sort(
+        np.argsort(-np.round(flat.std(0), 12), kind="stable")[: 4 if several else MOST_MAPS]
+    )
+    low, high = float(flat[:, chosen].min()), float(flat[:, chosen].max())
+    panels = [(int(feature), *one) for feature in chosen for one in slices]
+    across = len(slices) if several else min(4, len(panels))
     down = math.ceil(len(panels) / across)
-    side = 1.8 if slices > 1 or rows != columns else 1.5
-    gap_x, gap_y, left = 0.16, 0.34, 0.8
-    height = side * rows / columns
+    rows, columns = slices[0][1].shape[:2]
+    side, left = (1.8 if several or rows != columns else 1.5), 0.8
+    # Axes that differ from chart to chart need room for their labels, and titles a line more.
+    own = len(charts) > 1
+    gap_x, gap_y, below = (0.8, 0.52, 0.42) if own else (0.16, 0.34, 0.0)
+    sizes = [_size(chart, grid, side) for chart, grid, _ in slices]
+    step = max(height for _, height in sizes) + below + gap_y
     width = left + across * (side + gap_x) - gap_x
-    notes = [chart.note] if chart.note else []
+    notes = [notes_of(charts)] if notes_of(charts) else []
     if len(chosen) < features:
         notes.insert(0, f"{len(chosen)} of {features} features, those that vary most")
-    sheet = Sheet(width + 0.75, down * (height + gap_y) + 0.48, title, ". ".join(notes))
-    shown = None
-    for panel, (feature, k) in enumerate(panels):
+    sheet = Sheet(width + 0.75, down * step + 0.48, title, ". ".join(notes))
+    for panel, (feature, chart, grid, k) in enumerate(panels):
         row, column = divmod(panel, across)
-        axes = sheet.axes(
-            left + column * (side + gap_x), gap_y + row * (height + gap_y), side, height
-        )
-        shown = axes.imshow(
-            values[k, :, :, feature],
-            cmap="viridis",
-            vmin=float(values[..., chosen].min()),
-            vmax=float(values[..., chosen].max()),
-            extent=chart.extent,
-            interpolation="nearest",
-            aspect="auto",
-        )
-        chart.across.draw(axes.xaxis, texts=panel + across >= len(panels), inner=True)
-        if chart.up is not None:
-            chart.up.draw(axes.yaxis, texts=column == 0, inner=True)
-        where = f", {chart.slices[k]}" if chart.slices else ""
-        panel_title(axes, f"feature {feature}{where}")
-    colour_bar(sheet, shown, width + 0.12, gap_y, down * (height + gap_y) - gap_y)
+        place = left + column * (side + gap_x), gap_y + row * step
+        axes = sheet.axes(*place, *sizes[panel % len(sizes)])
+        if chart.up is None:
+            axes.plot(_middles(chart, grid.shape[1]), grid[0, :, feature], color=PLAIN)
+            margin = 0.04 * max(high - low, 1e-12)
+            axes.set(xlim=chart.extent[:2], ylim=(low - margin, high + margin))
+        else:
+            axes.imshow(
+                grid[..., feature],
+                cmap="viridis",
+                vmin=low,
+                vmax=high,
+                extent=chart.extent,
+                interpolation="nearest",
+                aspect="auto",
+            )
+            chart.finish(axes)
+            axes.spines[:].set_visible(chart.shown is None)
+            chart.up.draw(axes.yaxis, texts=column == 0 or (own and k == 0), inner=True)
+        chart.across.draw(axes.xaxis, texts=own or panel + across >= len(panels), inner=True)
+        where = [chart.slices[k]] if chart.slices else []
+        panel_title(axes, ("\n" if own else ", ").join([f"feature {feature}", *where]))
+    scale = ScalarMappable(Normalize(low, high), "viridis")
+    colour_bar(sheet, scale, width + 0.12, gap_y, down * step - gap_y - below)
     return sheet.figure
+
+
+def _size(chart: Chart, grid: Array, side: float) -> tuple[float, float]:
+    """Width and height of a panel, of square cells in two dimensions."""
+    rows, columns = grid.shape[:2]
+    if chart.up is None:
+        return side, side
+    return side * min(1.0, columns / rows), side * min(1.0, rows / columns)
+
+
+def _middles(chart: Chart, columns: int) -> Array:
+    """Positions of the cells across."""
+    low, high = chart.across.low, chart.across.high
+    return low + (high - low) * (np.arange(columns) + 0.5) / columns
