@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from manifold_ae import data, manifolds
+from manifold_ae import data, heat, manifolds
 from manifold_ae.data import Dataset, Scaling
 from manifold_ae.data.seeding import generator_for, mix
 from manifold_ae.distributions import HeatKernel, PowerSpherical, RandomWalk, WrappedNormal
@@ -235,7 +235,11 @@ def resolve(config: VAE, dataset: Dataset) -> VAE:
             raise ValueError(f"scaling = {scaling!r}: likelihood {name!r} needs the counts as is")
         data.check_counts(dataset.train, config.data)
         data.check_counts(dataset.test, config.data)
-    return config.replace(likelihood=name, scaling=scaling)
+    posterior = config.posterior
+    if posterior == "auto":
+        exact = heat.has_sampler(manifolds.parse(config.manifold))
+        posterior = "heat-kernel" if exact else "random-walk"
+    return config.replace(likelihood=name, scaling=scaling, posterior=posterior)
 
 
 def check_support(likelihood: likelihoods.Likelihood, scaled: Tensor) -> None:

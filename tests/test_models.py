@@ -227,7 +227,8 @@ def test_terms_of_the_loss(manifold, posterior, dtype, device):
     expected = -0.5 * 6 * (terms["mse"].item() + math.log(2 * math.pi))
     assert elbo + kl == pytest.approx(expected, rel=slack)
     q = vae.posterior_law(x)
-    assert kl == pytest.approx(kl_divergence(q, vae.prior).mean().item(), rel=slack)
+    if vae.divergence == "exact":
+        assert kl == pytest.approx(kl_divergence(q, vae.prior).mean().item(), rel=slack)
     assert terms["mean_log_time"].item() == pytest.approx(q.time.log().mean().item(), rel=slack)
 
 

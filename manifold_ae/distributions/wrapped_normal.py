@@ -158,7 +158,6 @@ def divergence_of_exp(manifold: Manifold, loc: Tensor, time: Tensor) -> Tensor:
 
 
 @exp_step.register(Euclidean)
-@exp_step.register(FlatTorus)
 def _(manifold: Manifold, loc: Tensor, time: Tensor, noise: Tensor) -> Tensor:
     return heat.brownian_step(manifold, loc, time, noise)
 

@@ -6,7 +6,7 @@ from manifold_ae.experiments.config import Configuration
 
 __all__ = ["POSTERIORS", "VAE"]
 
-POSTERIORS = ("heat-kernel", "random-walk", "power-spherical", "wrapped-normal")
+POSTERIORS = ("auto", "heat-kernel", "random-walk", "power-spherical", "wrapped-normal")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class VAE(Configuration):
     picture_seed: int = 0
 
     # The model.
-    posterior: str = "heat-kernel"
+    #: "auto" takes the heat kernel where it has an exact sampler, else the random walk.
+    posterior: str = "auto"
     walk_steps: int = 10
     #: "soft" or "paper": see models.heads.PosteriorHead.
     time_bound: str = "soft"

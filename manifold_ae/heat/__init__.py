@@ -13,12 +13,20 @@ from manifold_ae.heat import (  # noqa: F401  (they register themselves)
     revolution,
 )
 from manifold_ae.heat.divergence import kl_asymptotic, kl_monte_carlo, kl_published
-from manifold_ae.heat.kernel import brownian_step, entropy, kl_uniform, log_kernel, noise_shape
+from manifold_ae.heat.kernel import (
+    brownian_step,
+    entropy,
+    has_sampler,
+    kl_uniform,
+    log_kernel,
+    noise_shape,
+)
 from manifold_ae.heat.submanifold import monte_carlo_log_kernel, short_time_log_kernel
 
 __all__ = [
     "brownian_step",
     "entropy",
+    "has_sampler",
     "kl_asymptotic",
     "kl_monte_carlo",
     "kl_published",

@@ -12,7 +12,14 @@ from torch import Tensor
 
 from manifold_ae.manifolds import Manifold
 
-__all__ = ["brownian_step", "entropy", "kl_uniform", "log_kernel", "noise_shape"]
+__all__ = [
+    "brownian_step",
+    "entropy",
+    "has_sampler",
+    "kl_uniform",
+    "log_kernel",
+    "noise_shape",
+]
 
 
 @singledispatch
@@ -69,6 +76,12 @@ def brownian_step(manifold: Manifold, x: Tensor, t: Tensor, noise: Tensor) -> Te
     raise NotImplementedError(
         f"{manifold!r} has no exact sampler; distributions.RandomWalk samples it approximately"
     )
+
+
+@singledispatch
+def has_sampler(manifold: Manifold) -> bool:
+    """Whether ``brownian_step`` is known for a manifold."""
+    return brownian_step.dispatch(type(manifold)) is not brownian_step.dispatch(object)
 
 
 @singledispatch

@@ -5,7 +5,14 @@ from collections.abc import Callable
 from torch import Tensor
 
 from manifold_ae.heat.divergence import short_time
-from manifold_ae.heat.kernel import brownian_step, entropy, kl_uniform, log_kernel, noise_shape
+from manifold_ae.heat.kernel import (
+    brownian_step,
+    entropy,
+    has_sampler,
+    kl_uniform,
+    log_kernel,
+    noise_shape,
+)
 from manifold_ae.manifolds import Manifold, Product
 
 __all__: list[str] = []
@@ -61,6 +68,11 @@ def _(
         return short_time(factor, x, t, coefficient, allow_inaccurate)
 
     return _sum(of_factor, manifold, loc, time)
+
+
+@has_sampler.register
+def _(manifold: Product) -> bool:
+    return all(map(has_sampler, manifold.factors))
 
 
 @brownian_step.register

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from manifold_ae.heat import circle
-from manifold_ae.heat.kernel import brownian_step, kl_uniform, log_kernel, noise_shape
+from manifold_ae.heat.kernel import brownian_step, has_sampler, kl_uniform, log_kernel, noise_shape
 from manifold_ae.heat.sphere_tables import divergence, x_log_x_excess
 from manifold_ae.heat.tables import Table2
 from manifold_ae.manifolds import FlatTorus, KleinBottle, Quotient
@@ -57,6 +57,11 @@ def _(manifold: Quotient, x: Tensor, t: Tensor) -> Tensor:
 @noise_shape.register
 def _(manifold: Quotient) -> tuple[int, ...]:
     return noise_shape(manifold.cover)
+
+
+@has_sampler.register
+def _(manifold: Quotient) -> bool:
+    return has_sampler(manifold.cover)
 
 
 @brownian_step.register

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from manifold_ae import heat
-from manifold_ae.distributions import HeatKernel, ManifoldDistribution
+from manifold_ae.distributions import HeatKernel, ManifoldDistribution, RandomWalk
 from manifold_ae.manifolds import Manifold
 from manifold_ae.models.heads import PosteriorHead
 from manifold_ae.models.likelihoods import Gaussian, Likelihood
@@ -46,6 +46,8 @@ def _short_time(q: Any, prior: ManifoldDistribution, z: Tensor) -> Tensor:
     return heat.kl_asymptotic(q.manifold, q.loc, q.time, allow_inaccurate=True)
 
 
+#: Steps by which evaluation samples a heat kernel that has no exact sampler.
+LONG_WALK = 100
 #: The KL term of the loss, from the law, the prior and a sample.
 DIVERGENCES: dict[str, Callable[[Any, Any, Tensor], Tensor]] = {
     "exact": _exact,
@@ -186,11 +188,17 @@ class DeltaVAE(nn.Module):
 
     # ---- evaluation -------------------------------------------------------------------------
 
+    def _sampler(self, q: Any) -> ManifoldDistribution:
+        """The law itself, or a long walk to it where the heat kernel has no exact sampler."""
+        if not isinstance(q, HeatKernel) or heat.has_sampler(self.manifold):
+            return q
+        return RandomWalk(self.manifold, q.loc, q.time, LONG_WALK, validate_args=False)
+
     @torch.no_grad()
     def elbo(self, x: Tensor, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """ELBO, KL and squared error per observation, with one exact posterior sample each."""
         q = self.posterior_law(x)
-        z = q.sample(generator=generator)
+        z = self._sampler(q).sample(generator=generator)
         output = self._output(z)
         kl = DIVERGENCES[self.divergence](q, self.prior, z)
         error = (self.likelihood.mean(output) - x).square()
@@ -215,17 +223,20 @@ class DeltaVAE(nn.Module):
             log 1/L Σ_l p(x | z_l) p(z_l) / q(z_l | x),  z_l ∼ q(· | x)
 
         A lower bound in expectation, which rises with L = ``num_samples`` (Burda et al., 2016).
+        Where the heat kernel has no exact sampler (on the embedded torus), a walk of 100 steps
+        takes its place, and the bound holds as far as that is close.
         At most ``max_elements`` features are decoded at once.
         """
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
         q = self.posterior_law(x)
+        proposal = self._sampler(q)
         batch = max(1, math.prod(q.batch_shape))
         chunk = max(1, max_elements // (batch * math.prod(self.likelihood.event_shape)))
         parts = []
         for start in range(0, num_samples, chunk):
             size = min(chunk, num_samples - start)
-            z = q.sample((size,), generator=generator)
+            z = proposal.sample((size,), generator=generator)
             log_joint = self.likelihood.log_prob(self._output(z), x) + self.prior.log_prob(z)
             parts.append(torch.logsumexp(log_joint - q.log_prob(z), 0))
         return torch.logsumexp(torch.stack(parts), 0) - math.log(num_samples)
