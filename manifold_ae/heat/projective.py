@@ -14,7 +14,9 @@ the quotient by the symmetries of an object too.
 """
 
 import math
+from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,6 +35,20 @@ def _log_folded(dim: int, r: Tensor, t: Tensor) -> Tensor:
     near = sphere.log_relative_density(dim, r, t)
     far = sphere.log_relative_density(dim, math.pi - r, t)
     return torch.logaddexp(near, far) - math.log(2)
+
+
+@lru_cache
+def _antisymmetric(n: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Of each entry of an antisymmetric n × n matrix, which number above the diagonal it is."""
+    rows, columns = np.triu_indices(n, 1)
+    place, sign = np.zeros((2, n, n))
+    place[rows, columns] = place[columns, rows] = np.arange(len(rows))
+    sign[rows, columns], sign[columns, rows] = 1, -1
+    with torch.inference_mode(False):
+        return (
+            torch.tensor(place.ravel(), dtype=torch.long, device=device),
+            torch.tensor(sign.ravel(), dtype=dtype, device=device),
+        )
 
 
 # ---- projective spaces ----------------------------------------------------------------------
@@ -60,12 +76,10 @@ def _(manifold: RealProjective, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     dim = check_dimension(manifold, manifold.dim)
     batch = noise.shape[:-1]
     x, t = x.expand(*batch, dim + 1), t.expand(batch)
-    rows, columns = torch.triu_indices(dim + 1, dim + 1, 1, device=x.device)
-    upper = noise.new_zeros(*batch, dim + 1, dim + 1)
-    upper[..., rows, columns] = noise
-    antisymmetric = upper - upper.mT
+    place, sign = _antisymmetric(dim + 1, noise.dtype, noise.device)
+    matrix = (noise.index_select(-1, place) * sign).unflatten(-1, (dim + 1, dim + 1))
     # Products and sums, not matmul, which autocast would round to half precision.
-    v = (antisymmetric * x.unsqueeze(-2)).sum(-1)
+    v = (matrix * x.unsqueeze(-2)).sum(-1)
     return GeodesicStep.of(dim, x, t, v)
 
 

@@ -49,6 +49,8 @@ MAX_DIM = 10
 #: Time at which the series takes over: its cancellation at the antipode loses five digits of
 #: sixteen there, and e^{ν²t/2} as much at most.
 CROSSOVER = 0.5
+#: Larger batches are evaluated in parts of this size.
+CHUNK = 2**14
 #: Degrees of the spectral series at t ≥ CROSSOVER: what is left out is below 1e-17.
 DEGREES = 20
 
@@ -77,18 +79,20 @@ def by_contour(dim: int, r: Tensor, t: Tensor) -> Tensor:
     # More points for higher dimensions, where F is steeper; too many lose digits to e^z.
     z, weights = _talbot(13 + dim // 2, r.device)
     r_, t_ = r.unsqueeze(-1), t.unsqueeze(-1)
-    x = torch.sqrt(r_ * r_ - 2 * t_ * z)
-    # 2 cos x − 2 cos r = e^{-ix} (1 − e^{i(x+r)}) (1 − e^{i(x−r)}) with Im x > 0: each factor
-    # has a positive real part, so the principal logarithms are continuous along the contour.
-    # x − r is formed without cancellation.
-    difference = -2 * t_ * z / (x + r_)
-    log_base = (
-        -1j * x
-        + torch.log(-torch.expm1(1j * (x + r_)))
-        + torch.log(-torch.expm1(1j * difference))
-        - torch.log(2 * t_)
-    )
-    integral = (weights * (torch.sin(x) / x) * torch.exp(-(nu + 1) * log_base)).sum(-1).imag
+    # e^{2ir} − 1 = 2i sin r e^{ir}, whose digits at r ≈ π are those of sin r.
+    sine, cosine = torch.sin(r), torch.cos(r)
+    turn = torch.complex(-2 * sine * sine, 2 * sine * cosine).unsqueeze(-1)
+    step = -2 * t_ * z
+    x = torch.sqrt(r_ * r_ + step)
+    # 2 cos x − 2 cos r = e^{-ix} f g with f = 1 − e^{i(x−r)} and g = 1 − e^{i(x+r)}, Im x > 0: both
+    # have a positive real part, so the principal logarithm of the product is continuous along the
+    # contour. x − r is formed without cancellation, and g from f. Then sin x is, up to the factor
+    # ½i e^{-ix}, f + g − fg.
+    f = -torch.expm1(1j * (step / (x + r_)))
+    g = f + turn * (f - 1)
+    fg = f * g
+    exponent = 1j * nu * x - (nu + 1) * (torch.log(fg) - torch.log(2 * t_))
+    integral = (weights * ((f + g - fg) / x) * torch.exp(exponent)).sum(-1).real / 2
     return (
         torch.log(integral)
         - r * r / (2 * t)
@@ -138,8 +142,34 @@ def log_relative_density(dim: int, r: Tensor, t: Tensor) -> Tensor:
     """
     if dim == 1:
         return circle.log_relative_density(r, t)
+    many = max(r.numel(), t.numel()) > CHUNK
+    if many and not _differentiated(r, t):
+        return _in_chunks(dim, r, t)
     return torch.where(
         t < CROSSOVER,
         by_contour(dim, r, t.clamp_max(CROSSOVER)),
         by_spectrum(dim, r, t.clamp_min(CROSSOVER)),
     )
+
+
+def _differentiated(*tensors: Tensor) -> bool:
+    """Whether the graph of an evaluation is wanted, by autograd, torch.func or torch.compile."""
+    return (
+        (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
+        or torch._C._are_functorch_transforms_active()
+        or torch.compiler.is_compiling()
+    )
+
+
+def _in_chunks(dim: int, r: Tensor, t: Tensor) -> Tensor:
+    """The same, each formula only where it is used, and on as much as the caches hold."""
+    r, t = torch.broadcast_tensors(r, t)
+    shape, r, t = r.shape, r.reshape(-1), t.reshape(-1)
+    result = torch.empty_like(r)
+    early = t < CROSSOVER
+    late = ~early  # and what is NaN
+    for part in early.nonzero().squeeze(-1).split(CHUNK):
+        result[part] = by_contour(dim, r[part], t[part])
+    for part in late.nonzero().squeeze(-1).split(CHUNK):
+        result[part] = by_spectrum(dim, r[part], t[part])
+    return result.reshape(shape)

@@ -39,6 +39,17 @@ def _windows(values: np.ndarray, axis: int) -> np.ndarray:
     return np.take(values, index, axis)
 
 
+def _powers(s: Tensor) -> Tensor:
+    """s^k and, before its factor k, the derivative s^{k−1}, of shape ``(*, 2, DEGREE + 1)``.
+
+    By products: torch's power costs more than all the rest of a lookup.
+    """
+    one = torch.ones_like(s)
+    square = s * s
+    ladder = [one, s, square, square * s, square * square, square * square * s]
+    return torch.stack([*ladder, one, *ladder[:-1]], -1).unflatten(-1, (2, DEGREE + 1))
+
+
 class _Table:
     """Polynomial cells over a box of equal intervals, with a straight one added at every end."""
 
@@ -58,30 +69,32 @@ class _Table:
         return with_slopes(self.evaluate, *torch.broadcast_tensors(*points))
 
     def _tensors(self, like: Tensor) -> tuple[Tensor, ...]:
-        """Coefficients, rates, starts, last cells, strides of cells, and exponents 0 ... DEGREE."""
+        """Coefficients; rates, starts, last cells, strides; factors of powers."""
         key = (like.dtype, like.device)
         if key not in self._copies:
             last = [n - 1 for n in self.cells]
             strides = [math.prod(self.cells[axis + 1 :]) for axis in range(len(self.cells))]
-            rows = (self.rates, self.starts, last, strides, range(DEGREE + 1))
+            k = np.arange(DEGREE + 1)
+            factors = np.stack([[np.ones_like(k), rate * k] for rate in self.rates])
+            rows = (self.rates, self.starts, last, strides, factors)
             with torch.inference_mode(False):
                 self._copies[key] = (
                     self._master.to(like),
-                    *(torch.tensor(tuple(row), dtype=key[0], device=key[1]) for row in rows),
+                    *(torch.tensor(np.asarray(row), dtype=key[0], device=key[1]) for row in rows),
                 )
         return self._copies[key]
 
     def _locate(self, *points: Tensor) -> tuple[Tensor, Tensor]:
         """Coefficients of the cell that holds a point, and powers of its position in the cell.
 
-        The powers have shape ``(*, variables, DEGREE + 1)``. Few and plain operations: this
-        stands in every training step, where each costs more than its arithmetic.
+        The powers have shape ``(*, variables, 2, DEGREE + 1)``: s^k, and its derivative by the
+        variable. Few and plain operations: this stands in every training step.
         """
-        coefficients, rates, starts, last, strides, exponents = self._tensors(points[0])
+        coefficients, rates, starts, last, strides, factors = self._tensors(points[0])
         position = torch.addcmul(starts, torch.stack(points, -1), rates)
         # fmin lets a NaN pass to the value, and not to the index.
         cell = torch.fmin(position.floor(), last).clamp_min_(0)
-        powers = (position - cell).unsqueeze(-1) ** exponents
+        powers = factors * _powers(position - cell)
         index = (cell * strides).sum(-1).long()
         found = coefficients.index_select(0, index.flatten())
         return found.view(*index.shape, *coefficients.shape[1:]), powers
@@ -102,13 +115,6 @@ def _to_cells(values: np.ndarray, axis: int, slopes: tuple[float, float]) -> np.
     return np.concatenate([first, monomials, last], -2)
 
 
-def _derivative(monomials: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Monomials of the derivative, padded with a zero to the same length."""
-    shifted = np.moveaxis(monomials, axis, -1) * np.arange(DEGREE + 1)
-    result = np.concatenate([shifted[..., 1:], np.zeros_like(shifted[..., :1])], -1)
-    return np.moveaxis(result, -1, axis)
-
-
 class Table1(_Table):
     """A function of u on [low, high], continued by straight lines of given slopes beyond."""
 
@@ -125,13 +131,12 @@ class Table1(_Table):
         super().__init__([(low, high)], [cells])
         values = np.asarray(function(lobatto_grid(low, high, cells)))
         slopes = (slope_below / self.rates[0], slope_above / self.rates[0])
-        value = _to_cells(values, 0, slopes)  # (cells, 6)
-        self._master = torch.from_numpy(np.stack([value, self.rates[0] * _derivative(value)], 1))
+        self._master = torch.from_numpy(_to_cells(values, 0, slopes))
 
     def evaluate(self, *points: Tensor) -> tuple[Tensor, ...]:
-        block, powers = self._locate(*points)  # (*, 2, 6), (*, 1, 6)
+        block, powers = self._locate(*points)  # (*, 6), (*, 1, 2, 6)
         # Products and sums, not matmul, which autocast would round to half precision.
-        return (block * powers).sum(-1).unbind(-1)
+        return (block.unsqueeze(-2) * powers.squeeze(-3)).sum(-1).unbind(-1)
 
 
 class Table2(_Table):
@@ -159,13 +164,12 @@ class Table2(_Table):
         cells = _to_cells(values, 1, slopes)  # (m, u_cells, 6)
         value = _to_cells(cells, 0, (0.0, 0.0))  # (u_cells, 6, x_cells, 6)
         value = value.transpose(2, 0, 3, 1)  # (x_cells, u_cells, 6 of x, 6 of u)
-        x_slope = self.rates[0] * _derivative(value, -2)
-        u_slope = self.rates[1] * _derivative(value, -1)
-        stacked = np.stack([value, x_slope, u_slope], 2)
-        self._master = torch.from_numpy(stacked.reshape(-1, 3, (DEGREE + 1) ** 2))
+        self._master = torch.from_numpy(value.reshape(-1, DEGREE + 1, DEGREE + 1).copy())
 
     def evaluate(self, *points: Tensor) -> tuple[Tensor, ...]:
-        block, powers = self._locate(*points)  # (*, 3, 36), (*, 2, 6)
-        along_x, along_u = powers.unbind(-2)
-        products = (along_x.unsqueeze(-1) * along_u.unsqueeze(-2)).flatten(-2).unsqueeze(-2)
-        return (block * products).sum(-1).unbind(-1)
+        block, powers = self._locate(*points)  # (*, 6, 6), (*, 2, 2, 6)
+        along_x, along_u = powers.unbind(-3)
+        rows = (block.unsqueeze(-3) * along_u.unsqueeze(-2)).sum(-1)  # (*, 2 of u, 6 of x)
+        both = (rows.unsqueeze(-3) * along_x.unsqueeze(-2)).sum(-1)  # (*, 2 of x, 2 of u)
+        value, by_u, by_x, _ = both.flatten(-2).unbind(-1)
+        return value, by_x, by_u
