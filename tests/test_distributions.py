@@ -41,7 +41,16 @@ from manifold_ae.distributions import (
     StandardNormal,
     default_prior,
 )
-from manifold_ae.manifolds import Euclidean, FlatTorus, Manifold, Product, Sphere
+from manifold_ae.manifolds import (
+    SO3,
+    EmbeddedTorus,
+    Euclidean,
+    FlatTorus,
+    Manifold,
+    Product,
+    RealProjective,
+    Sphere,
+)
 
 PACKAGE = str(Path(manifold_ae.__file__).parents[1])
 SPHERES = tuple(M for M in WITH_SAMPLER if isinstance(M, Sphere))
@@ -550,6 +559,38 @@ def test_bias_of_the_random_walk(d, t, ratio, precision, device, generator):
     error = cosine.std().item() / math.sqrt(n)
     exact = math.exp(-d * t / 2)
     assert cosine.mean().item() == pytest.approx(ratio * exact, abs=4 * error + precision * exact)
+
+
+@pytest.mark.parametrize("t", [0.1, 0.3])
+@over(
+    (Sphere(1), Sphere(2), Sphere(5), Sphere(9), SO3(), FlatTorus(2), RealProjective(3),
+     Product(Sphere(5), SO3()))
+)  # fmt: skip
+def test_the_corrected_walk_has_lost_the_leading_bias(manifold, t, device, generator):
+    """Of five steps: what is left of the error is below a third of the plain walk's, or noise.
+
+    Log-densities at the start see the spread of the samples on every manifold alike.
+    """
+    n = 20_000
+    loc = manifold.base_point(dtype=torch.float64, device=device)
+    time = batched_time(manifold, loc.new_tensor(t))
+    q = HeatKernel(manifold, loc, time)
+
+    def mean(law: HeatKernel | RandomWalk) -> tuple[float, float]:
+        values = q.log_prob(law.sample((n,), generator=generator))
+        return values.mean().item(), values.std().item() / math.sqrt(n)
+
+    exact, _ = mean(q)
+    plain, error = mean(RandomWalk(manifold, loc, time, 5))
+    corrected, _ = mean(RandomWalk(manifold, loc, time, 5, corrected=True))
+    assert abs(corrected - exact) <= abs(plain - exact) / 3 + 6 * error
+
+
+@pytest.mark.parametrize("manifold", [EmbeddedTorus()], ids=str)
+def test_where_there_is_no_corrected_walk_that_is_said(manifold):
+    walk = RandomWalk(manifold, manifold.base_point(), 0.1, corrected=True)
+    with pytest.raises(NotImplementedError, match="corrected=False"):
+        walk.sample()
 
 
 @over((*SPHERES, *TORI))

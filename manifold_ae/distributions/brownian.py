@@ -116,7 +116,10 @@ class RandomWalk(_Brownian):
     The ΔVAE paper's approximate reparametrisation (§3.6). It needs nothing of the manifold but its
     projection P. It has no density of its own; ``limit`` is the heat kernel that it approximates.
     Its bias grows with t and dimension: with ten steps, E cos r is 0.986 of the exact value on S¹
-    at t = 0.5, and 1.36 of it on S⁹.
+    at t = 0.5, and 1.36 of it on S⁹. ``corrected=True`` changes the variance of each step by the
+    factor that removes the leading order of that bias, 1 + (d − 3)/2 · t/N on Sᵈ (on manifolds that
+    have such a factor: see ``Manifold.walk_variance``); then it is
+    1.000 and 1.07.
     """
 
     def __init__(
@@ -126,11 +129,13 @@ class RandomWalk(_Brownian):
         time: Tensor | float,
         steps: int = 10,
         *,
+        corrected: bool = False,
         validate_args: bool | None = None,
     ) -> None:
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ValueError(f"steps must be an integer of at least 1, got {steps!r}")
         self.steps = steps
+        self.corrected = corrected
         super().__init__(manifold, loc, time, validate_args=validate_args)
 
     @property
@@ -139,14 +144,19 @@ class RandomWalk(_Brownian):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "RandomWalk":
         loc, time = self._expanded(batch_shape)
-        return RandomWalk(self.manifold, loc, time, self.steps, validate_args=False)
+        return RandomWalk(
+            self.manifold, loc, time, self.steps, corrected=self.corrected, validate_args=False
+        )
 
     def rsample(
         self, sample_shape: Any = (), *, generator: torch.Generator | None = None
     ) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         noise = normal_like(self.loc, (self.steps, *shape), generator)
-        increments = self.manifold.scale_noise(noise, self.time / self.steps)
+        variance = self.time / self.steps
+        if self.corrected:
+            variance = self.manifold.walk_variance(variance)
+        increments = self.manifold.scale_noise(noise, variance)
         z = self.loc
         for step in increments.unbind(0):
             z = self.manifold.projx(z + step)

@@ -141,6 +141,19 @@ class Manifold(geoopt.Manifold):
         scale = t.sqrt()
         return scale.reshape(scale.shape + (1,) * len(self.ambient_shape)) * noise
 
+    def walk_variance(self, t: Tensor) -> Tensor:
+        """Variance of the ambient noise whose projected step has the law of time t to order t².
+
+        Args:
+            t: time of a step, of shape ``(*, *time_shape)``.
+
+        Raises:
+            NotImplementedError: where one number does not do it, since curvature varies.
+        """
+        raise NotImplementedError(
+            f"{self!r} has no corrected walk: use RandomWalk(..., corrected=False), with more steps"
+        )
+
     def action_matrix(self, g: np.ndarray) -> np.ndarray:
         """A linear action on points as a matrix on their flattened coordinates."""
         n = math.prod(self.ambient_shape)
@@ -232,6 +245,11 @@ class Manifold(geoopt.Manifold):
         if deviation <= atol + rtol * (u.abs().amax().item() if u.numel() else 0.0):
             return True, None
         return False, f"u has a normal part of {deviation:.3g}; M.proju(x, u) removes it"
+
+
+def adjusted(t: Tensor, rate: float) -> Tensor:
+    """t (1 + rate · t + O(t²)), positive for every t."""
+    return t * (1 + rate * t) if rate > 0 else t / (1 - rate * t)
 
 
 def _unflattened(x: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -74,6 +74,9 @@ class Euclidean(Manifold):
     def scale_noise(self, noise: Tensor, t: Tensor) -> Tensor:
         return t.sqrt() * noise
 
+    def walk_variance(self, t: Tensor) -> Tensor:
+        return t
+
     def base_point(self, *, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
         return torch.zeros(self._dim, dtype=dtype, device=device)
 

@@ -143,6 +143,13 @@ class Product(Manifold):
         parts = zip(self.factors, self.split(noise), self.split_time(t), strict=True)
         return self.join(factor.scale_noise(part, time) for factor, part, time in parts)
 
+    def walk_variance(self, t: Tensor) -> Tensor:
+        parts = []
+        for factor, time in zip(self.factors, self.split_time(t), strict=True):
+            variance = factor.walk_variance(time)
+            parts.append(variance if factor.time_shape else variance.unsqueeze(-1))
+        return torch.cat(parts, -1)
+
     def base_point(self, *, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
         return self.join(factor.base_point(dtype=dtype, device=device) for factor in self.factors)
 

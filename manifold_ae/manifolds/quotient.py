@@ -185,6 +185,9 @@ class Quotient(Manifold):
     def scale_noise(self, noise: Tensor, t: Tensor) -> Tensor:
         return self.cover.scale_noise(noise, t)
 
+    def walk_variance(self, t: Tensor) -> Tensor:
+        return self.cover.walk_variance(t)
+
     def expmap(self, x: Tensor, u: Tensor) -> Tensor:
         return self.cover.expmap(x, u)
 

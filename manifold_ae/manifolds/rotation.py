@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from manifold_ae.groups import rotations
-from manifold_ae.manifolds.base import Manifold
+from manifold_ae.manifolds.base import Manifold, adjusted
 
 __all__ = ["SO3"]
 
@@ -72,6 +72,10 @@ class SO3(Manifold):
 
     def scale_noise(self, noise: Tensor, t: Tensor) -> Tensor:
         return (2 * t).sqrt()[..., None, None] * noise
+
+    def walk_variance(self, t: Tensor) -> Tensor:
+        """t (1 − 5t/4): a plain step has E tr R = 3 (e^{−t} − 5t²/4 + …), by simulation."""
+        return adjusted(t, -1.25)
 
     def action_matrix(self, g: np.ndarray) -> np.ndarray:
         """A 3 × 3 rotation g as R ↦ R g; a 9 × 9 matrix as it is."""

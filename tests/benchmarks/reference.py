@@ -30,7 +30,7 @@ def manifold_of(name: str) -> Manifold:
 
 
 def pair(manifold: Manifold, entry: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """Two points at the distance of an entry; on the embedded torus, one at its tube angle twice."""
+    """Two points at the distance of an entry; on the embedded torus, one of them twice."""
     start = manifold.base_point(dtype=torch.float64)
     if isinstance(manifold, EmbeddedTorus):
         x = manifold.from_angles(start.new_tensor([0.3, entry["tube_angle"]]))
