@@ -67,12 +67,15 @@ def exp(omega: Tensor) -> Tensor:
     r"""Rodrigues' formula, of shape ``(*, 3, 3)``, for rotation vectors of shape ``(*, 3)``.
 
     exp ω̂ = cos θ I + (sin θ / θ) ω̂ + ((1 − cos θ) / θ²) ω ωᵀ, with θ = \|ω\|; smooth at ω = 0.
+    In float64 inside, where the square of no float32 overflows.
     """
+    dtype, omega = omega.dtype, omega.double()
     square = (omega * omega).sum(-1)[..., None, None]
     eye = torch.eye(3, dtype=omega.dtype, device=omega.device)
     half = sinc_sqrt(square / 4)
     outer = omega.unsqueeze(-1) * omega.unsqueeze(-2)
-    return cos_sqrt(square) * eye + sinc_sqrt(square) * hat(omega) + half * half / 2 * outer
+    rotation = cos_sqrt(square) * eye + sinc_sqrt(square) * hat(omega) + half * half / 2 * outer
+    return rotation.to(dtype)
 
 
 def to_quaternion(rotation: Tensor) -> Tensor:
