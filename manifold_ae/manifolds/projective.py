@@ -112,6 +112,7 @@ class RealProjective(Quotient):
         Where the leading eigenvalue is not simple the line is not determined: one is chosen, and
         what of the gradient would be infinite is zero.
         """
+        self._require("features", features, (self.feature_size,))
         rows, columns = self._upper
         size = self._dim + 1
         matrix = features.new_zeros(*features.shape[:-1], size, size)
