@@ -31,9 +31,12 @@ def generate(generators: Sequence[np.ndarray]) -> np.ndarray:
     The identity comes first.
 
     Raises:
-        ValueError: if a generator is not a finite square matrix of the size of the first, or the
-            products do not close after ``MAX_ORDER`` elements.
+        ValueError: if a generator is not a finite square matrix of the size of the first, and of
+            determinant ±1, or the products do not close after ``MAX_ORDER`` elements.
     """
+    for g in generators:
+        if np.iscomplexobj(g):
+            raise ValueError(f"a generator of dtype {np.asarray(g).dtype}: expected real matrices")
     matrices = [np.asarray(g, dtype=np.float64) for g in generators]
     n = matrices[0].shape[-1] if matrices and matrices[0].ndim else 0
     for g in matrices:
@@ -43,6 +46,13 @@ def generate(generators: Sequence[np.ndarray]) -> np.ndarray:
             )
     if not matrices:
         raise ValueError("no generators: a group needs at least one matrix")
+    for g in matrices:
+        sign, log_volume = np.linalg.slogdet(g)
+        if sign == 0 or abs(log_volume) > TOLERANCE:
+            raise ValueError(
+                f"a generator of determinant {sign:.0f}·exp({log_volume:.3g}): no power of it is "
+                "the identity; the elements of a finite group have determinant 1 or −1"
+            )
     elements = [np.eye(n)]
     for element in elements:  # grows while it is walked
         for g in matrices:
@@ -63,19 +73,22 @@ def _turn(axis: tuple[float, float, float], angle: float) -> np.ndarray:
     return rotations.exp(angle * direction / torch.linalg.vector_norm(direction)).numpy()
 
 
-@lru_cache
+def _check_order(n: int) -> None:
+    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_ORDER:
+        raise ValueError(f"n must be an integer from 1 to {MAX_ORDER}, got {n!r}")
+
+
+@lru_cache(typed=True)
 def cyclic(n: int) -> np.ndarray:
     """Rotations about the z axis by multiples of 2π/n: symmetries of a pyramid, ``(n, 3, 3)``."""
-    if n < 1:
-        raise ValueError(f"n = {n}: a cyclic group has at least one element")
+    _check_order(n)
     return generate([_turn((0, 0, 1), 2 * math.pi / n)])
 
 
-@lru_cache
+@lru_cache(typed=True)
 def dihedral(n: int) -> np.ndarray:
     """Rotations that keep a prism over a regular n-gon, ``(2n, 3, 3)``."""
-    if n < 1:
-        raise ValueError(f"n = {n}: a dihedral group has at least two elements")
+    _check_order(n)
     return generate([_turn((0, 0, 1), 2 * math.pi / n), _turn((1, 0, 0), math.pi)])
 
 

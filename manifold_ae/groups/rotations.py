@@ -67,12 +67,15 @@ def exp(omega: Tensor) -> Tensor:
     r"""Rodrigues' formula, of shape ``(*, 3, 3)``, for rotation vectors of shape ``(*, 3)``.
 
     exp ω̂ = cos θ I + (sin θ / θ) ω̂ + ((1 − cos θ) / θ²) ω ωᵀ, with θ = \|ω\|; smooth at ω = 0.
+    In float64 inside, where the square of no float32 overflows.
     """
+    dtype, omega = omega.dtype, omega.double()
     square = (omega * omega).sum(-1)[..., None, None]
     eye = torch.eye(3, dtype=omega.dtype, device=omega.device)
     half = sinc_sqrt(square / 4)
     outer = omega.unsqueeze(-1) * omega.unsqueeze(-2)
-    return cos_sqrt(square) * eye + sinc_sqrt(square) * hat(omega) + half * half / 2 * outer
+    rotation = cos_sqrt(square) * eye + sinc_sqrt(square) * hat(omega) + half * half / 2 * outer
+    return rotation.to(dtype)
 
 
 def to_quaternion(rotation: Tensor) -> Tensor:
@@ -141,7 +144,9 @@ def log_quaternion(quaternion: Tensor) -> Tensor:
 class _NearestRotation(Fused):
     @staticmethod
     def value(y: Tensor) -> tuple[Tensor, ...]:
-        u, s, vh = torch.linalg.svd(y)
+        # LAPACK refuses NaN for the whole batch; here it stays with the matrices that hold any.
+        finite = torch.isfinite(y).all(-1).all(-1)[..., None, None]
+        u, s, vh = torch.linalg.svd(torch.where(finite, y, 0.0))
         sign = torch.where(torch.linalg.det(u) * torch.linalg.det(vh) < 0, -1.0, 1.0)
         flip = torch.ones_like(s)
         flip[..., 2] = sign
@@ -151,25 +156,34 @@ class _NearestRotation(Fused):
         floor = torch.finfo(y.dtype).eps * s[..., :1] + torch.finfo(y.dtype).tiny
         inverse = torch.where(sums > floor, 1 / torch.where(sums > floor, sums, 1.0), 0.0)
         rotation = compose(u * flip.unsqueeze(-2), vh)
+        rotation = torch.where(finite, rotation, torch.nan)
         return rotation, rotation.clone(), vh, inverse
 
     @staticmethod
     def derivative(gradient: Tensor, y: Tensor, *kept: Tensor) -> tuple[Tensor]:
         if torch.is_grad_enabled():  # to be differentiated again
-            return (_differentiable(gradient, y),)
+            return (_differentiable(gradient, y, *kept[1:]),)
         rotation, vh, inverse = kept
         torque = 2 * vee(compose(rotation.mT, gradient))
         omega = turn(vh.mT, inverse * turn(vh, torque))
         return (compose(rotation, hat(omega)),)
 
 
-def _differentiable(gradient: Tensor, y: Tensor) -> Tensor:
+def _differentiable(gradient: Tensor, y: Tensor, vh: Tensor, inverse: Tensor) -> Tensor:
     rotation = _NearestRotation.of(y)
     h = compose(rotation.mT, y)
     eye = torch.eye(3, dtype=y.dtype, device=y.device)
     trace = torch.diagonal(h, dim1=-2, dim2=-1).sum(-1)[..., None, None]
     torque = 2 * vee(compose(rotation.mT, gradient))
-    return compose(rotation, hat(torch.linalg.solve(trace * eye - (h + h.mT) / 2, torque)))
+    matrix = trace * eye - (h + h.mT) / 2
+    regular = (inverse > 0).all(-1, keepdim=True)
+    solved = torch.linalg.solve(torch.where(regular.unsqueeze(-1), matrix, eye), torque)
+    # Elsewhere by the inverse on what is determined, which one step of Newton's method lets depend
+    # on the matrix.
+    omega = turn(vh.mT, inverse * turn(vh, torque))
+    rest = torque - turn(matrix, omega)
+    omega = omega + turn(vh.mT, inverse * turn(vh, rest))
+    return compose(rotation, hat(torch.where(regular, solved, omega)))
 
 
 def nearest_rotation(y: Tensor) -> Tensor:

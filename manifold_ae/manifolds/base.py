@@ -112,6 +112,7 @@ class Manifold(geoopt.Manifold):
 
     def from_features(self, features: Tensor) -> Tensor:
         """A point from numbers ``(*, feature_size)``, as an encoder gives them: projected."""
+        self._require("features", features, (self.feature_size,))
         return self.projx(_unflattened(features, self.ambient_shape))
 
     @property
@@ -220,6 +221,18 @@ class Manifold(geoopt.Manifold):
                 f"of {self!r}; random_uniform takes the sample shape alone"
             )
         return tuple(size[: len(size) - rank])
+
+    def _require(self, name: str, x: Tensor, shape: tuple[int, ...]) -> None:
+        """Raise a ValueError unless x is float32 or float64 and its shape ends with ``shape``."""
+        if x.dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"{name} has dtype {x.dtype}; {self!r} takes float32 or float64, convert it with "
+                ".float()"
+            )
+        if x.dim() < len(shape) or tuple(x.shape[x.dim() - len(shape) :]) != shape:
+            raise ValueError(
+                f"{name} has shape {tuple(x.shape)}; on {self!r} it has trailing shape {shape}"
+            )
 
     def _check_shape(self, shape: Any, name: str) -> tuple[bool, str | None]:
         rank = len(self.ambient_shape)

@@ -142,6 +142,7 @@ class EmbeddedTorus(Manifold):
         inside the tube are as close to every tube angle, and get φ = 0. The gradient of the angle
         that is chosen is zero there.
         """
+        self._require("x", x, self.ambient_shape)
         equatorial = normalise(x[..., :2])
         rho = (x[..., :2] * equatorial).sum(-1)
         tube = normalise(torch.stack([rho - self._major, x[..., 2]], -1))

@@ -54,6 +54,7 @@ class Euclidean(Manifold):
         return torch.zeros_like(x[..., 0])
 
     def projx(self, x: Tensor) -> Tensor:
+        self._require("x", x, self.ambient_shape)
         return x
 
     def proju(self, x: Tensor, u: Tensor) -> Tensor:

@@ -65,6 +65,7 @@ class KleinBottle(Quotient):
 
     def from_features(self, features: Tensor) -> Tensor:
         """The point whose embedding has the direction of 2θ, and of φ given θ, of these numbers."""
+        self._require("features", features, (5,))
         double = normalise(features[..., :2])
         theta = torch.atan2(double[..., 1], double[..., 0]) / 2
         glide = torch.stack([theta.cos(), theta.sin()], -1)

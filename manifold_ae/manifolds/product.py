@@ -69,6 +69,7 @@ class Product(Manifold):
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
         """The factors' points (or tangent vectors), of shapes ``(*, *factor.ambient_shape)``."""
+        self._require("x", x, self.ambient_shape)
         parts = x.split(self._sizes, -1)
         return tuple(
             part if len(factor.ambient_shape) == 1 else part.unflatten(-1, factor.ambient_shape)
@@ -176,6 +177,7 @@ class Product(Manifold):
         return sum(self._feature_sizes)
 
     def from_features(self, features: Tensor) -> Tensor:
+        self._require("features", features, (self.feature_size,))
         parts = features.split(self._feature_sizes, -1)
         return self.join(
             factor.from_features(part) for factor, part in zip(self.factors, parts, strict=True)

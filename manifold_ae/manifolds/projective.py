@@ -15,21 +15,47 @@ __all__ = ["RealProjective"]
 class _LeadingEigenvector(Fused):
     @staticmethod
     def value(matrix: Tensor) -> tuple[Tensor, ...]:
-        values, vectors = torch.linalg.eigh(matrix)
+        # LAPACK refuses NaN for the whole batch; here it stays with the matrices that hold any.
+        finite = torch.isfinite(matrix).all(-1).all(-1)[..., None, None]
+        values, vectors = torch.linalg.eigh(torch.where(finite, matrix, 0.0))
+        vectors = torch.where(finite, vectors, torch.nan)
         return vectors[..., -1], values, vectors
 
     @staticmethod
     def derivative(gradient: Tensor, *saved: Tensor) -> tuple[Tensor]:
         matrix, values, vectors = saved
-        if torch.is_grad_enabled():  # to be differentiated again
-            values, vectors = torch.linalg.eigh(matrix)
         gaps = values[..., -1:] - values[..., :-1]
-        floor = torch.finfo(gaps.dtype).eps ** 0.5 * values.abs().amax(-1, keepdim=True)
+        root = torch.finfo(gaps.dtype).eps ** 0.5
+        # Nor may the inverse of a gap overflow.
+        floor = root * values.abs().amax(-1, keepdim=True) + torch.finfo(gaps.dtype).tiny / root
         open_ = gaps > floor
         weights = torch.where(open_, 1 / torch.where(open_, gaps, 1.0), 0.0)
         others, leading = vectors[..., :-1], vectors[..., -1:]
-        along = (others.mT @ gradient.unsqueeze(-1)).squeeze(-1) * weights
-        half = (others @ along.unsqueeze(-1)) @ leading.mT
+
+        def inverse(column: Tensor) -> Tensor:
+            """(λ − A)⁻¹ on the eigenvectors whose gap is open, of shape ``(*, n, 1)``."""
+            return others @ (weights.unsqueeze(-1) * (others.mT @ column))
+
+        column = gradient.unsqueeze(-1)
+        if torch.is_grad_enabled():  # to be differentiated again
+            again = _LeadingEigenvector.of(matrix).unsqueeze(-1)
+            # The sign of an eigenvector is the decomposition's choice.
+            leading = again * (again * leading).sum(-2, keepdim=True).sign().detach()
+            column = column - leading * (leading.mT @ column)
+            eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+            shifted = (leading.mT @ matrix @ leading) * eye - matrix
+            simple = open_.all(-1)[..., None, None]
+            scale = values[..., -1:, None] - values[..., :1, None]
+            full = shifted + scale * leading * leading.mT
+            solved = torch.linalg.solve(torch.where(simple, full, eye), column)
+            # Elsewhere by the inverse on what is determined, which one step of Newton's method lets
+            # depend on the matrix.
+            partial = inverse(column)
+            partial = partial + inverse(column - shifted @ partial)
+            side = torch.where(simple, solved, partial)
+        else:
+            side = inverse(column)
+        half = side @ leading.mT
         return ((half + half.mT) / 2,)
 
 
@@ -86,6 +112,7 @@ class RealProjective(Quotient):
         Where the leading eigenvalue is not simple the line is not determined: one is chosen, and
         what of the gradient would be infinite is zero.
         """
+        self._require("features", features, (self.feature_size,))
         rows, columns = self._upper
         size = self._dim + 1
         matrix = features.new_zeros(*features.shape[:-1], size, size)

@@ -24,6 +24,8 @@ TRIALS = 256
 FIXED = 1e-5
 #: Lengths and points must be kept to this.
 TOLERANCE = 1e-8
+#: Steps against the gradient, in search of a point that a function fixes.
+DESCENT = 200
 
 Action = Callable[[Tensor], Tensor]
 
@@ -60,6 +62,8 @@ class Quotient(Manifold):
         self, cover: Manifold, actions: Sequence[Any] | np.ndarray | Tensor, *, name: str = ""
     ) -> None:
         super().__init__()
+        if not isinstance(cover, Manifold):
+            raise ValueError(f"cover = {cover!r} is not a manifold")
         if not cover.compact:
             raise ValueError(f"cover = {cover!r} is not compact: only compact ones can be divided")
         if len(actions) == 0:
@@ -73,6 +77,7 @@ class Quotient(Manifold):
         if all(callable(action) and not isinstance(action, Tensor) for action in actions):
             self._functions = tuple(actions)  # type: ignore[arg-type]
             self.order = len(actions) + 1
+            self._check_functions()
         else:
             matrices = [cover.action_matrix(np.asarray(action)) for action in actions]
             self._matrices = np.stack([np.eye(matrices[0].shape[0]), *matrices])
@@ -237,15 +242,26 @@ class Quotient(Manifold):
         generator = torch.Generator().manual_seed(0)
         return self.cover.random_uniform(TRIALS, generator=generator, dtype=torch.float64)
 
+    def _check_functions(self) -> None:
+        x = self._trials()
+        for g, function in enumerate(self._functions, 1):
+            moved = function(x)
+            if not isinstance(moved, Tensor):
+                raise ValueError(
+                    f"element {g} of the group returns {moved!r}: an action takes points, of shape "
+                    f"(*, {', '.join(map(str, self.ambient_shape))}), to points"
+                )
+            if (moved.shape, moved.dtype) != (x.shape, x.dtype):
+                raise ValueError(
+                    f"element {g} of the group takes points of shape {tuple(x.shape)} and dtype "
+                    f"{x.dtype} to {tuple(moved.shape)} and {moved.dtype}; it has to keep both"
+                )
+
     def _check_isometric(self) -> None:
         x = self._trials()
         generator = torch.Generator().manual_seed(1)
         u = self.cover.proju(x, torch.randn(x.shape, generator=generator, dtype=x.dtype))
         moved = self.images(x)
-        if moved.shape != (self.order, *x.shape):
-            raise ValueError(
-                f"an action takes points of shape {tuple(x.shape)} to {tuple(moved.shape[1:])}"
-            )
         axes = tuple(range(-len(self.ambient_shape), 0))
         off = (moved - self.cover.projx(moved)).abs().amax(axes)
         self._refuse(~(off <= TOLERANCE), x, "leads off the manifold, by", off)
@@ -267,6 +283,12 @@ class Quotient(Manifold):
         images = self.images(x)
         inverses = []
         for g in range(self.order):
+            same = (images[g] - images[:g]).flatten(1).abs().amax(-1) <= FIXED
+            if same.any():
+                raise ValueError(
+                    f"elements {int(same.int().argmax())} and {g} of the group are the same: as "
+                    "functions, actions are all the elements but the identity, once each"
+                )
             twice = self.images(images[g])  # (order, 8, ...): h·g·x
             errors = (twice.unsqueeze(1) - images.unsqueeze(0)).flatten(2).abs().amax(-1)
             if (errors.amin(1) > FIXED).any():
@@ -330,18 +352,29 @@ class Quotient(Manifold):
         self, g: int, x: Tensor, displacement: Callable[[Tensor, Tensor], Tensor]
     ) -> tuple[float, Tensor]:
         function = self._functions[g - 1]
-        step = 0.25
+        axes = (-1, *[1] * len(self.ambient_shape))
         value = displacement(x, function(x))
-        for _ in range(200):
+        step = torch.full_like(value, 0.25)
+        for _ in range(DESCENT):
+            if value.amin() < FIXED / 2:
+                break
             leaf = x.detach().requires_grad_()
             energy = displacement(leaf, function(leaf)).square().sum()
             (gradient,) = torch.autograd.grad(energy, leaf)
-            proposal = self.cover.projx(x - step * self.cover.proju(x, gradient))
-            new = displacement(proposal, function(proposal))
-            better = new < value
-            x = torch.where(better.reshape(-1, *[1] * len(self.ambient_shape)), proposal, x)
-            value = torch.where(better, new, value)
-            if better.float().mean() < 0.5:
-                step /= 2
+            gradient = self.cover.proju(x, gradient)
+            # Where a zero is near, half of it is gone in a step of |d|²/|∇|d|²|² (Polyak); where
+            # there is none that is too long, and a step that has led down before is taken.
+            square = gradient.flatten(1).square().sum(-1)
+            polyak = value.square() / torch.where(square > 0, square, 1.0)
+            found = torch.zeros_like(value, dtype=torch.bool)
+            for size in (polyak, step):
+                proposal = self.cover.projx(x - size.reshape(axes) * gradient)
+                new = displacement(proposal, function(proposal))
+                better = new < value
+                x = torch.where(better.reshape(axes), proposal, x)
+                value = torch.where(better, new, value)
+                gradient = torch.where(better.reshape(axes), 0.0, gradient)
+                found |= better
+            step = torch.where(found, 1.2 * step, 0.5 * step)
         best = int(value.argmin())
         return value[best].item(), x[best]

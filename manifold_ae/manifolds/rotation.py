@@ -62,6 +62,7 @@ class SO3(Manifold):
 
     def projx(self, x: Tensor) -> Tensor:
         """The nearest rotation; see ``groups.rotations.nearest_rotation``."""
+        self._require("x", x, self.ambient_shape)
         return rotations.nearest_rotation(x)
 
     def inner(

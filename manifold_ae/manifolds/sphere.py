@@ -69,6 +69,7 @@ class Sphere(Manifold):
 
     def projx(self, x: Tensor) -> Tensor:
         r"""Closest point x/\|x\|; the first basis vector for x = 0, to which all are as close."""
+        self._require("x", x, self.ambient_shape)
         return normalise(x)
 
     def proju(self, x: Tensor, u: Tensor) -> Tensor:
@@ -76,8 +77,10 @@ class Sphere(Manifold):
 
     def expmap(self, x: Tensor, u: Tensor) -> Tensor:
         r"""cos\|u\| x + (sin\|u\| / \|u\|) u, for u tangent at x; smooth at u = 0."""
-        square = (u * u).sum(-1, keepdim=True)
-        return normalise(cos_sqrt(square) * x + sinc_sqrt(square) * u)
+        # In float64 the square of no float32 overflows.
+        v = u.double()
+        square = (v * v).sum(-1, keepdim=True)
+        return normalise(cos_sqrt(square) * x + sinc_sqrt(square) * v).to(x.dtype)
 
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
         r"""The shortest u with expmap(x, u) = y, of shape ``(*, d + 1)``.

@@ -78,6 +78,7 @@ class FlatTorus(Manifold):
 
     def projx(self, x: Tensor) -> Tensor:
         """Every (cos, sin) pair normalised; a pair of zeros becomes the angle 0."""
+        self._require("x", x, self.ambient_shape)
         return normalise(self._pairs(x)).flatten(-2)
 
     def proju(self, x: Tensor, u: Tensor) -> Tensor:

@@ -34,6 +34,8 @@ __all__ = ["Connection", "Path", "connect", "follow", "injectivity_radius", "lon
 
 #: Chebyshev points of a piece, and rounds of Picard's iteration.
 POINTS, ROUNDS = 20, 11
+#: Pieces of the longest path that is followed: seconds.
+MAX_PIECES = 10_000
 #: Evenly spaced directions of the fan, and those that crowd towards each side of a limit.
 DIRECTIONS, CROWD = 32, 14
 #: Steps of the fan's paths for every piece of ``follow``.
@@ -117,13 +119,24 @@ def follow(
     """The geodesic from tube angle φ and rotation 0 with the given velocity, after unit time.
 
     Float64; differentiable by automatic differentiation, twice and more.
+
+    Raises:
+        ValueError: if the path is longer than MAX_PIECES of ``longest_piece``.
     """
     _, once, twice = _collocation(tube.device)
     nodes, _, _ = _collocation(tube.device)
     tube, along_tube, along_rotation = torch.broadcast_tensors(tube, along_tube, along_rotation)
     square = along_tube**2 + along_rotation**2
-    longest = square.detach().max().sqrt().item() if square.numel() else 0.0
-    pieces = max(1, math.ceil(longest / longest_piece(major, minor))) if longest < 1e4 else 1
+    # A velocity that is not finite gives NaN, and leaves the others their pieces.
+    lengths = torch.where(torch.isfinite(square), square, 0.0).detach()
+    longest = lengths.max().sqrt().item() if square.numel() else 0.0
+    piece = longest_piece(major, minor)
+    if longest > MAX_PIECES * piece:
+        raise ValueError(
+            f"u has length {longest:.3g}: geodesics on the torus of radii {major}, {minor} are "
+            f"followed numerically, up to length {MAX_PIECES * piece:.3g}; shorten u"
+        )
+    pieces = max(1, math.ceil(longest / piece))
     h = 1 / pieces
     momentum = (major + minor * torch.cos(tube)) * along_rotation
     force = momentum.square().unsqueeze(-1) / minor
@@ -283,7 +296,9 @@ def connect(major: float, minor: float, tube: Tensor, other: Tensor, turn: Tenso
         ArithmeticError: if none is found; the message says between which points.
     """
     shape = tube.shape
-    tube, other, turn = tube.reshape(-1), other.reshape(-1), turn.reshape(-1)
+    # NaN stays with the pairs that hold any, which are put off with the trivial path.
+    finite = torch.isfinite(tube) & torch.isfinite(other) & torch.isfinite(turn)
+    tube, other, turn = (torch.where(finite, a, 0.0).reshape(-1) for a in (tube, other, turn))
     if not len(tube):
         zero = tube.reshape(shape)
         empty = zero.unsqueeze(-1).expand(*shape, 2)
@@ -333,6 +348,8 @@ def connect(major: float, minor: float, tube: Tensor, other: Tensor, turn: Tenso
         )
     path = follow(major, minor, tube, *velocity.unbind(-1))
     end = torch.stack([path.along_tube, path.along_rotation], -1)
+    velocity = torch.where(finite.reshape(-1, 1), velocity, torch.nan)
+    end = torch.where(finite.reshape(-1, 1), end, torch.nan)
     return Connection(
         velocity.reshape(*shape, 2),
         end.reshape(*shape, 2),
