@@ -5,7 +5,7 @@ textbook formula is not; each has a test of that limit.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import wraps
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 __all__ = [
     "Fused",
     "arc_over_sine",
+    "built_once",
     "chord_angle",
     "constant",
     "cos_sqrt",
@@ -245,7 +246,23 @@ def soft_clamp(x: Tensor, low: float, high: float) -> Tensor:
     return _SoftClamp.of(x, constant(middle, *like), constant(half, *like))
 
 
-@lru_cache(maxsize=256)
+def built_once(build: Callable[..., Any]) -> Callable[..., Any]:
+    """Results of a function kept by its arguments, for the process.
+
+    As ``functools.cache``, which ``torch.compile`` sees through: it would trace the building.
+    """
+    kept: dict[tuple[Any, ...], Any] = {}
+
+    @wraps(build)
+    def get(*key: Any) -> Any:
+        if key not in kept:
+            kept[key] = torch.compiler.disable(build)(*key)
+        return kept[key]
+
+    return get
+
+
+@built_once
 def constant(value: float | tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """A number or a row of numbers as a tensor, made once: torch converts a float at every use."""
     # A table made in inference mode could not be used in a later call that needs gradients.

@@ -1,12 +1,12 @@
 """Divergence from the uniform law where no exact form is needed or known."""
 
 import math
-from functools import singledispatch
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from manifold_ae.heat.kernel import Generic
 from manifold_ae.manifolds import Manifold
 
 __all__ = ["kl_asymptotic", "kl_monte_carlo", "kl_published"]
@@ -43,7 +43,7 @@ def kl_published(manifold: Manifold, loc: Tensor, time: Tensor) -> Tensor:
     return short_time(manifold, loc, time, None, True)
 
 
-@singledispatch
+@Generic
 def short_time(
     manifold: Manifold,
     loc: Tensor,

@@ -6,7 +6,9 @@ the function says so and names what there is instead.
 """
 
 import math
-from functools import singledispatch
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Any, get_type_hints
 
 from torch import Tensor
 
@@ -22,7 +24,35 @@ __all__ = [
 ]
 
 
-@singledispatch
+class Generic:
+    """A function of which each kind of manifold may register its own, found along its classes.
+
+    As ``functools.singledispatch``, whose search ``torch.compile`` cannot trace.
+    """
+
+    def __init__(self, default: Callable[..., Any]) -> None:
+        self._default = default
+        self._registered: dict[type, Callable[..., Any]] = {}
+        update_wrapper(self, default)
+
+    def register(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Take ``function`` for the manifolds of the kind that annotates its first argument."""
+        kind = get_type_hints(function)["manifold"]
+        self._registered[kind] = function
+        return function
+
+    def dispatch(self, kind: type) -> Callable[..., Any]:
+        """What is called for a manifold of a kind."""
+        for base in kind.__mro__:
+            if base in self._registered:
+                return self._registered[base]
+        return self._default
+
+    def __call__(self, manifold: Manifold, *arguments: Any, **options: Any) -> Any:
+        return self.dispatch(type(manifold))(manifold, *arguments, **options)
+
+
+@Generic
 def log_kernel(manifold: Manifold, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
     """log q(t; x, y), the log-density at y of Brownian motion that started at x a time t before.
 
@@ -41,7 +71,7 @@ def log_kernel(manifold: Manifold, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
     )
 
 
-@singledispatch
+@Generic
 def kl_uniform(manifold: Manifold, x: Tensor, t: Tensor) -> Tensor:
     """KL(q(t; x, ·) ‖ uniform) in nats, exact, of shape ``(*)``; differentiable in x and t.
 
@@ -54,13 +84,13 @@ def kl_uniform(manifold: Manifold, x: Tensor, t: Tensor) -> Tensor:
     )
 
 
-@singledispatch
+@Generic
 def entropy(manifold: Manifold, x: Tensor, t: Tensor) -> Tensor:
     """Differential entropy of q(t; x, ·) with respect to volume, in nats, of shape ``(*)``."""
     return math.log(manifold.volume) - kl_uniform(manifold, x, t)
 
 
-@singledispatch
+@Generic
 def brownian_step(manifold: Manifold, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     """A point with exactly the law q(t; x, ·), continuous and differentiable in x and t.
 
@@ -78,13 +108,13 @@ def brownian_step(manifold: Manifold, x: Tensor, t: Tensor, noise: Tensor) -> Te
     )
 
 
-@singledispatch
+@Generic
 def has_sampler(manifold: Manifold) -> bool:
     """Whether ``brownian_step`` is known for a manifold."""
     return brownian_step.dispatch(type(manifold)) is not brownian_step.dispatch(object)
 
 
-@singledispatch
+@Generic
 def noise_shape(manifold: Manifold) -> tuple[int, ...]:
     """Shape of the normal noise that ``brownian_step`` takes for one point."""
     return manifold.ambient_shape

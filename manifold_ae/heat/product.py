@@ -28,13 +28,13 @@ def _(manifold: Product, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
         strict=True,
     )
     values = [log_kernel(*part) for part in parts]
-    return sum(values[1:], values[0])
+    return torch.stack(values).sum(0)
 
 
 def _sum(function: Callable[..., Tensor], manifold: Product, x: Tensor, t: Tensor) -> Tensor:
     parts = zip(manifold.factors, manifold.split(x), manifold.split_time(t), strict=True)
     values = [function(*part) for part in parts]
-    return sum(values[1:], values[0])
+    return torch.stack(values).sum(0)
 
 
 @kl_uniform.register

@@ -14,7 +14,6 @@ the quotient by the symmetries of an object too.
 """
 
 import math
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from manifold_ae.heat import sphere
 from manifold_ae.heat.homogeneous import GeodesicStep, check_dimension, divergence, radial
 from manifold_ae.heat.kernel import brownian_step, kl_uniform, log_kernel, noise_shape
 from manifold_ae.manifolds import SO3, RealProjective
-from manifold_ae.numerics import Fused, refuse_second_derivatives
+from manifold_ae.numerics import Fused, built_once, refuse_second_derivatives
 
 __all__: list[str] = []
 
@@ -37,7 +36,7 @@ def _log_folded(dim: int, r: Tensor, t: Tensor) -> Tensor:
     return torch.logaddexp(near, far) - math.log(2)
 
 
-@lru_cache
+@built_once
 def _antisymmetric(n: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Of each entry of an antisymmetric n × n matrix, which number above the diagonal it is."""
     rows, columns = np.triu_indices(n, 1)

@@ -13,7 +13,6 @@ for long times. Of a quotient of which no more is known it is not computed.
 """
 
 import math
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from manifold_ae.heat.kernel import brownian_step, has_sampler, kl_uniform, log_
 from manifold_ae.heat.sphere_tables import divergence, x_log_x_excess
 from manifold_ae.heat.tables import Table2
 from manifold_ae.manifolds import FlatTorus, KleinBottle, Quotient
-from manifold_ae.numerics import with_slopes
+from manifold_ae.numerics import built_once, with_slopes
 
 __all__: list[str] = []
 
@@ -111,7 +110,7 @@ def _klein_divergence(c: np.ndarray, t: np.ndarray) -> np.ndarray:
     return result
 
 
-@lru_cache
+@built_once
 def _klein_table() -> Table2:
     def scaled(c: np.ndarray, u: np.ndarray) -> np.ndarray:
         t = np.exp(u)

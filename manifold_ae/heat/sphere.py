@@ -34,13 +34,13 @@ References:
 """
 
 import math
-from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from manifold_ae.heat import circle
+from manifold_ae.numerics import built_once
 
 __all__ = ["MAX_DIM", "by_contour", "by_spectrum", "log_relative_density", "relative_excess"]
 
@@ -55,7 +55,7 @@ CHUNK = 2**14
 DEGREES = 20
 
 
-@lru_cache
+@built_once
 def _talbot(points: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Nodes z and weights e^z dz of the modified Talbot contour, upper half, conjugated.
 

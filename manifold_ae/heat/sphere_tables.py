@@ -15,7 +15,6 @@ short times, constant in t in that of long ones, smooth in between.
 """
 
 import math
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from scipy import special
 
 from manifold_ae.heat import sphere
 from manifold_ae.heat.tables import Table1, Table2
+from manifold_ae.numerics import built_once
 
 __all__ = ["divergence_table", "radius_table"]
 
@@ -88,7 +88,7 @@ def divergence(dim: int, t: np.ndarray, folded: bool = False) -> np.ndarray:
     return np.where(late, late_value, early_value)
 
 
-@lru_cache
+@built_once
 def divergence_table(dim: int, folded: bool = False) -> Table1:
     """log(e^K − 1) over log t, of Sᵈ or, folded, of ℝPᵈ; see the module's docstring."""
 
@@ -110,7 +110,7 @@ def divergence_table(dim: int, folded: bool = False) -> Table1:
     )
 
 
-@lru_cache
+@built_once
 def radius_table(dim: int) -> Table2:
     """log(G_t(ρ)/ρ) over (ρ, log t), for dim ≥ 2; see the module's docstring."""
     reach = REACH + math.sqrt(dim)
