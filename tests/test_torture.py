@@ -52,8 +52,8 @@ KINDS = (Euclidean(2), Sphere(1), Sphere(10), FlatTorus(2), SO3(), RealProjectiv
 
 
 #: Those whose tables take seconds to build; on a manifold of the same kind the test is quick.
-SLOW_DIVERGENCE = (Sphere(3), Sphere(5), Sphere(10), RealProjective(2))
-SLOW_STEP = (Sphere(5),)
+SLOW_DIVERGENCE = (*map(Sphere, (3, 5, 10)), *map(RealProjective, (2, 3)), SO3())
+SLOW_STEP = (Sphere(5), Sphere(10))
 
 
 def over_slow(manifolds: tuple[Manifold, ...], slow: tuple[Manifold, ...]) -> Callable:
@@ -151,7 +151,7 @@ def test_steps_and_walks_stay_on_the_manifold_at_every_time(manifold, dtype, gen
         assert on(manifold, walk)
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(log_t=st.floats(math.log(1e-12), math.log(1e6)), r=st.floats(0, math.pi))
 @over(KINDS)
 def test_kernels_are_finite_and_symmetric_at_any_time_and_distance(manifold, log_t, r, generator):
@@ -164,7 +164,7 @@ def test_kernels_are_finite_and_symmetric_at_any_time_and_distance(manifold, log
     assert abs((there - back).item()) <= 1e-6 * max(1.0, abs(there.item()))
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(magnitude=st.sampled_from(MAGNITUDES), seed=st.integers(0, 1000))
 @over(EVERYWHERE)
 def test_maps_of_any_magnitude_end_on_the_manifold(manifold, magnitude, seed):
@@ -261,7 +261,7 @@ def test_what_is_not_finite_stays_with_its_sample(manifold, bad, dtype, generato
         calls.append(lambda x: heat.log_kernel(manifold, good, x, time))
     if manifold in WITH_EXACT_KL and manifold not in SLOW_DIVERGENCE:
         calls.append(lambda x: heat.kl_uniform(manifold, x, time))
-    if manifold in WITH_SAMPLER:
+    if manifold in WITH_SAMPLER and manifold not in SLOW_STEP:
         calls.append(lambda x: HeatKernel(manifold, x, time, validate_args=False).rsample())
     for call in calls:
         assert not torch.isnan(call(broken)[[0, 2]]).any()
