@@ -627,3 +627,30 @@ def test_monte_carlo_divergence_needs_two_samples():
 def test_no_divergence_where_there_is_no_uniform_law(manifold):
     with pytest.raises(NotImplementedError, match=r"kl_asymptotic.*kl_monte_carlo"):
         heat.kl_uniform(manifold, manifold.base_point(), torch.tensor(0.1))
+
+
+# ---- torch.compile ----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@over((Sphere(2), FlatTorus(2), SO3(), RealProjective(3), KleinBottle()))
+def test_kernels_compile_without_graph_breaks(manifold, device):
+    x, y = (manifold.random_uniform(64, device=device) for _ in range(2))
+    t = 0.01 + 0.1 * torch.rand(64, device=device)
+    noise = torch.randn(64, *heat.noise_shape(manifold), device=device)
+    t.requires_grad_()
+
+    def step(x: torch.Tensor, t: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        z = heat.brownian_step(manifold, x, t, noise)
+        return (z * y).sum() + heat.kl_uniform(manifold, x, t).sum()
+
+    def density(x: torch.Tensor, y: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return heat.log_kernel(manifold, x, y, t).sum()
+
+    for function, arguments in ((step, (x, t, noise)), (density, (x, y, t))):
+        expected = function(*arguments)  # builds the tables, which is not traced
+        found = torch.compile(function, fullgraph=True)(*arguments)
+        assert torch.allclose(found, expected, rtol=1e-4)
+        slopes = [torch.autograd.grad(value, t)[0] for value in (found, expected)]
+        assert torch.allclose(*slopes, rtol=1e-3, atol=1e-4)

@@ -92,6 +92,7 @@ def step_ratios(device: torch.device, batch: int, rounds: int) -> dict[str, obje
         "plain, fused Adam": PlainVAE,
         "plain, default Adam": PlainVAE,
         "sphere:2, heat kernel": lambda: delta_vae(Sphere(2), HeatKernel),
+        "sphere:2, heat kernel, compiled": lambda: delta_vae(Sphere(2), HeatKernel),
         "sphere:2, walk of 10": lambda: delta_vae(Sphere(2), RandomWalk),
         "torus:2, heat kernel": lambda: delta_vae(FlatTorus(2), HeatKernel),
     }
@@ -103,6 +104,8 @@ def step_ratios(device: torch.device, batch: int, rounds: int) -> dict[str, obje
             optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         else:
             optimizer = make_optimizer(model, 1e-3)
+        if "compiled" in name:
+            model.loss = torch.compile(model.loss)  # type: ignore[assignment]
         steps[name] = stepper(model, x, optimizer)
     for step in steps.values():
         timed(step, device, 5)
