@@ -358,6 +358,8 @@ def train(
         config: VAE, folder: Path | None, start: Checkpoint | None, until: int | None
     ) -> tuple[DeltaVAE, Checkpoint]:
         model = build_model(config, dataset.shape)
+        if config.compile:
+            model.compile()
         source = make_source(config, dataset, scaling, fabric)
         last = fit(
             model,
@@ -437,7 +439,9 @@ def prepare_folder(folder: Path, config: VAE, resume: bool) -> Path:
                 f"{folder} holds a run already; pass --resume to go on with it, or another --out"
             )
         before = VAE.from_mapping(VAE.read(path))
-        where = {"device": config.device, "devices": config.devices, "precision": config.precision}
+        where = {
+            name: getattr(config, name) for name in ("device", "devices", "precision", "compile")
+        }
         if before.replace(**where) != config:
             changed = [
                 f"{name} = {value!r} (was {before.to_mapping().get(name)!r})"

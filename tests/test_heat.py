@@ -36,6 +36,7 @@ from scipy import stats
 
 from manifold_ae import heat
 from manifold_ae.distributions import HeatKernel, RiemannianUniform
+from manifold_ae.groups import finite
 from manifold_ae.heat import circle, sphere
 from manifold_ae.manifolds import (
     SO3,
@@ -45,6 +46,7 @@ from manifold_ae.manifolds import (
     KleinBottle,
     Manifold,
     Product,
+    Quotient,
     RealProjective,
     Sphere,
 )
@@ -579,9 +581,9 @@ def test_short_time_formula_on_the_two_sphere():
 @over(COMPACT)
 def test_short_time_formula_refuses_what_is_too_long(manifold, device):
     x = manifold.base_point(device=device)
-    limit = 1 / manifold.dim
+    limit = manifold.short_time_limit
     if isinstance(manifold, Product):  # where each factor has a limit of its own
-        limit = 1 / max(factor.dim for factor in manifold.factors)
+        limit = min(factor.short_time_limit for factor in manifold.factors)
 
     def times(*values: float) -> torch.Tensor:
         return batched_time(manifold, torch.tensor(values, device=device))
@@ -594,6 +596,21 @@ def test_short_time_formula_refuses_what_is_too_long(manifold, device):
     for bad in (0.0, -0.1, math.nan):
         with pytest.raises(ValueError, match="time"):
             heat.kl_asymptotic(manifold, x, times(bad))
+
+
+@over(tuple(M for M in WITH_ONE_TIME if M.dim <= 3))
+def test_short_time_formula_holds_up_to_its_limit(manifold, device, generator):
+    x = points(manifold, 5, generator=generator, dtype=torch.float64, device=device)
+    t = x.new_tensor(0.999 * manifold.short_time_limit)
+    error = heat.kl_asymptotic(manifold, x, t) - heat.kl_uniform(manifold, x, t)
+    assert error.abs().max().item() <= 0.05
+
+
+def test_short_time_limit_knows_the_loops_of_a_quotient():
+    cube = Quotient(SO3(), finite.icosahedral())
+    assert cube.shortest_loop == pytest.approx(2 * PI / 5, rel=1e-6)
+    with pytest.raises(ValueError, match="too long"):
+        heat.kl_asymptotic(cube, cube.base_point(), torch.tensor(0.05))
 
 
 def test_short_time_formula_refuses_euclidean_space():

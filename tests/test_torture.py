@@ -532,3 +532,32 @@ def test_one_angle_may_be_sure_and_the_other_not(dtype, generator):
     expected = [torch.distributions.kl_divergence(law, prior) for law in alone]
     assert torch.allclose(divergence, expected[0] + expected[1])
     assert largest(expected[1]) <= 1e-12
+
+
+# ---- quotients that would be wrong ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "cover",
+    [RealProjective(3), KleinBottle(), Product(RealProjective(3), FlatTorus(1))],
+    ids=str,
+)
+def test_a_quotient_is_no_cover(cover):
+    size = math.prod(cover.ambient_shape)
+    with pytest.raises(ValueError, match="give the whole group on its cover"):
+        Quotient(cover, [-np.eye(size)])
+
+
+def test_actions_that_mix_the_factors_of_a_product_are_refused():
+    swap = np.zeros((4, 4))
+    swap[0, 2] = swap[1, 3] = 1
+    swap[2, 0] = swap[3, 1] = -1
+    with pytest.raises(ValueError, match="mixes the factors"):
+        Quotient(Product(FlatTorus(1), FlatTorus(1)), [swap])
+
+
+def test_equal_quotients_are_equal():
+    g = finite.dihedral(2)
+    first, second = Quotient(SO3(), g), Quotient(SO3(), [g[2], g[1]])
+    assert first == second
+    assert hash(first) == hash(second)

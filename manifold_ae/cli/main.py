@@ -90,6 +90,7 @@ def _vae_options(command: Callable[..., Any]) -> Callable[..., Any]:
         _field("device", help="auto, cpu, cuda or cuda:K."),
         _field("precision", help="32-true, bf16-mixed or 16-mixed."),
         _field("devices", help="Number of devices; only 1 for now."),
+        _field("compile", flag="--compile/--no-compile", help="Compile the training step."),
     ]
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 

@@ -73,7 +73,9 @@ class HeatKernel(_Brownian):
         validate_args: check values (see ``ManifoldDistribution``).
 
     Sampling is exact and in one step, reparametrised: continuous and differentiable in ``loc`` and
-    ``time``. On Euclidean space this is the normal law with a variance per dimension.
+    ``time`` (on a quotient of one's own, only as far as the group commutes with the sampler of the
+    cover). On manifolds without an exact sampler or density it says so. On
+    Euclidean space this is the normal law with a variance per dimension.
 
     Example:
         >>> from manifold_ae.manifolds import Sphere

@@ -24,7 +24,15 @@ from manifold_ae.distributions.base import normal_like
 from manifold_ae.distributions.brownian import HeatKernel, _Brownian
 from manifold_ae.distributions.divergence import _check_same_manifold
 from manifold_ae.distributions.priors import RiemannianUniform, StandardNormal
-from manifold_ae.manifolds import Euclidean, FlatTorus, Manifold, Sphere
+from manifold_ae.manifolds import (
+    SO3,
+    Euclidean,
+    FlatTorus,
+    Manifold,
+    Product,
+    Quotient,
+    Sphere,
+)
 
 __all__ = ["WrappedNormal", "divergence_of_exp", "exp_step", "log_density_of_exp"]
 
@@ -171,6 +179,53 @@ def _(manifold: Manifold, loc: Tensor, value: Tensor, time: Tensor) -> Tensor:
 @divergence_of_exp.register
 def _(manifold: FlatTorus, loc: Tensor, time: Tensor) -> Tensor:
     return heat.kl_uniform(manifold, loc, time)
+
+
+# ---- rotations, quotients, products -----------------------------------------------------------
+
+
+@log_density_of_exp.register
+def _(manifold: SO3, loc: Tensor, value: Tensor, time: Tensor) -> Tensor:
+    # S³ of radius 2 with antipodes identified: both of them count.
+    r, t = manifold.dist(loc.double(), value.double()) / 2, time.double() / 4
+    resolved = torch.finfo(value.dtype).eps
+    near = wrapped_sphere.log_relative_density(3, r, t, resolved)
+    far = wrapped_sphere.log_relative_density(3, math.pi - r, t, resolved)
+    relative = torch.logaddexp(near, far) - math.log(2)
+    return (relative - math.log(manifold.volume)).to(loc.dtype)
+
+
+@log_density_of_exp.register
+def _(manifold: Quotient, loc: Tensor, value: Tensor, time: Tensor) -> Tensor:
+    rank = len(manifold.ambient_shape)
+    batches = (loc.shape[: loc.dim() - rank], value.shape[: value.dim() - rank], time.shape)
+    shape = (*torch.broadcast_shapes(*batches), *manifold.ambient_shape)
+    images = manifold.images(value.expand(shape))
+    return torch.logsumexp(log_density_of_exp(manifold.cover, loc, images, time), 0)
+
+
+@exp_step.register
+def _(manifold: Product, loc: Tensor, time: Tensor, noise: Tensor) -> Tensor:
+    parts = zip(
+        manifold.factors,
+        manifold.split(loc),
+        manifold.split_time(time),
+        manifold.split(noise),
+        strict=True,
+    )
+    return manifold.join(exp_step(*part) for part in parts)
+
+
+@log_density_of_exp.register
+def _(manifold: Product, loc: Tensor, value: Tensor, time: Tensor) -> Tensor:
+    parts = zip(
+        manifold.factors,
+        manifold.split(loc),
+        manifold.split(value),
+        manifold.split_time(time),
+        strict=True,
+    )
+    return torch.stack([log_density_of_exp(*part) for part in parts]).sum(0)
 
 
 # ---- spheres ----------------------------------------------------------------------------------

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from manifold_ae.heat import circle, sphere
-from manifold_ae.heat.kernel import brownian_step, kl_uniform, log_kernel, noise_shape
+from manifold_ae.heat.kernel import (
+    brownian_step,
+    has_sampler,
+    kl_uniform,
+    log_kernel,
+    noise_shape,
+)
 from manifold_ae.heat.sphere_tables import divergence_table, radius_table
 from manifold_ae.manifolds import FlatTorus, Manifold, Sphere
 from manifold_ae.numerics import Fused, refuse_second_derivatives
@@ -158,6 +164,11 @@ def _(manifold: FlatTorus, x: Tensor, t: Tensor) -> Tensor:
 @brownian_step.register
 def _(manifold: FlatTorus, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     return manifold.rotate(x, t.sqrt().unsqueeze(-1) * noise)
+
+
+@has_sampler.register
+def _(manifold: Sphere) -> bool:
+    return manifold.dim <= sphere.MAX_DIM
 
 
 @noise_shape.register

@@ -67,7 +67,8 @@ def log_kernel(manifold: Manifold, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
         NotImplementedError: where the manifold has no exact heat kernel.
     """
     raise NotImplementedError(
-        f"{manifold!r} has no exact heat kernel; distributions.RandomWalk samples it approximately"
+        f"{manifold!r} has no exact heat kernel; distributions.RandomWalk samples it "
+        "approximately, and on a Submanifold heat.short_time_log_kernel holds for short times"
     )
 
 
@@ -80,7 +81,8 @@ def kl_uniform(manifold: Manifold, x: Tensor, t: Tensor) -> Tensor:
     """
     raise NotImplementedError(
         f"{manifold!r} has no exact KL to the uniform law; heat.kl_asymptotic holds for short "
-        "times, heat.kl_monte_carlo estimates it with a standard error"
+        "times, and heat.kl_monte_carlo(q, p, n) estimates it with a standard error where q has a "
+        "density and a sampler"
     )
 
 

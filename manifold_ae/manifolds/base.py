@@ -142,6 +142,16 @@ class Manifold(geoopt.Manifold):
         scale = t.sqrt()
         return scale.reshape(scale.shape + (1,) * len(self.ambient_shape)) * noise
 
+    @property
+    def is_cover(self) -> bool:
+        """Whether two tensors on the manifold are two points: not so on quotients."""
+        return True
+
+    @property
+    def short_time_limit(self) -> float:
+        """The time up to which ``heat.kl_asymptotic`` is accurate: 1/d, unless loops are short."""
+        return 1 / self.dim
+
     def walk_variance(self, t: Tensor) -> Tensor:
         """Variance of the ambient noise whose projected step has the law of time t to order t².
 

@@ -217,6 +217,11 @@ class EmbeddedTorus(Manifold):
         a, b = (a * cos - b * sin).unsqueeze(-1), (a * sin + b * cos).unsqueeze(-1)
         return (a * other_tube + b * other_rotation).to(v.dtype)
 
+    @property
+    def short_time_limit(self) -> float:
+        """At most 1/2, and the time at which Brownian motion has not yet gone round the tube."""
+        return min(1 / 2, (2 * math.pi * self.minor_radius / 7) ** 2)
+
     def base_point(self, *, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
         """The point of the outer equator at θ = 0."""
         return self.from_angles(torch.zeros(2, dtype=dtype, device=device))

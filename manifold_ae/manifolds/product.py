@@ -144,6 +144,10 @@ class Product(Manifold):
         parts = zip(self.factors, self.split(noise), self.split_time(t), strict=True)
         return self.join(factor.scale_noise(part, time) for factor, part, time in parts)
 
+    @property
+    def is_cover(self) -> bool:
+        return all(factor.is_cover for factor in self.factors)
+
     def walk_variance(self, t: Tensor) -> Tensor:
         parts = []
         for factor, time in zip(self.factors, self.split_time(t), strict=True):

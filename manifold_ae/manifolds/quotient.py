@@ -15,6 +15,7 @@ from torch import Tensor
 
 from manifold_ae.groups import finite
 from manifold_ae.manifolds.base import Manifold
+from manifold_ae.manifolds.product import Product
 
 __all__ = ["Quotient"]
 
@@ -41,8 +42,9 @@ class Quotient(Manifold):
             elements of Γ but the identity.
         name: how it prints.
 
-    ``least_displacement`` is the least distance, in ambient coordinates, by which an element of Γ
-    was found to move a point.
+    For matrices freeness is decided (an eigenspace of 1 that does not meet M); for functions fixed
+    points are searched for. ``least_displacement`` is the least distance, in ambient coordinates,
+    by which an element of Γ was found to move a point.
 
     Raises:
         ValueError: if the action is not free, not isometric, does not stay on M or is not a finite
@@ -64,6 +66,11 @@ class Quotient(Manifold):
         super().__init__()
         if not isinstance(cover, Manifold):
             raise ValueError(f"cover = {cover!r} is not a manifold")
+        if not cover.is_cover:
+            raise ValueError(
+                f"cover = {cover!r} is, or holds, a quotient itself: give the whole group on its "
+                "cover"
+            )
         if not cover.compact:
             raise ValueError(f"cover = {cover!r} is not compact: only compact ones can be divided")
         if len(actions) == 0:
@@ -90,7 +97,10 @@ class Quotient(Manifold):
             raise ValueError("actions generate the identity alone: there is nothing to divide by")
         self._check_isometric()
         self._inverses = self._find_inverses()
-        self.least_displacement = self._check_free()
+        self.least_displacement, point = self._check_free()
+        images = self.images(point)[1:]
+        #: Length of the shortest loop found that is none on the cover, as a geodesic distance.
+        self.shortest_loop = self.cover.dist(point.expand_as(images), images).min().item()
 
     # ---- what it is -------------------------------------------------------------------------
 
@@ -98,7 +108,8 @@ class Quotient(Manifold):
     def _key(self) -> tuple[Any, ...]:
         if self._matrices is None:
             return (self.cover, self._functions)
-        return (self.cover, self._matrices.round(9).tobytes())
+        elements = np.unique(self._matrices.round(6) + 0.0, axis=0)  # in one order, without −0
+        return (self.cover, elements.tobytes())
 
     def __repr__(self) -> str:
         return self._name or f"Quotient({self.cover!r}, order={self.order})"
@@ -190,6 +201,15 @@ class Quotient(Manifold):
     def scale_noise(self, noise: Tensor, t: Tensor) -> Tensor:
         return self.cover.scale_noise(noise, t)
 
+    @property
+    def is_cover(self) -> bool:
+        return False
+
+    @property
+    def short_time_limit(self) -> float:
+        """At most the cover's, and the time at which the images of a point do not meet yet."""
+        return min(self.cover.short_time_limit, (self.shortest_loop / 7) ** 2)
+
     def walk_variance(self, t: Tensor) -> Tensor:
         return self.cover.walk_variance(t)
 
@@ -265,9 +285,26 @@ class Quotient(Manifold):
         axes = tuple(range(-len(self.ambient_shape), 0))
         off = (moved - self.cover.projx(moved)).abs().amax(axes)
         self._refuse(~(off <= TOLERANCE), x, "leads off the manifold, by", off)
+        self._check_factors(x, u)
         # Lengths of all tangent vectors decide; those of random ones nearly surely.
         change = self.cover.inner(moved, self.push(x, u)) / self.cover.inner(x, u) - 1
         self._refuse(~(change.abs() <= TOLERANCE), x, "is not an isometry: |u|² changes by", change)
+
+    def _check_factors(self, x: Tensor, u: Tensor) -> None:
+        """On a product, each factor runs its own time: an action must not mix them."""
+        if not isinstance(self.cover, Product):
+            return
+        parts = self.cover.split(u)
+        for k in range(len(parts)):
+            alone = self.cover.join(
+                part if j == k else torch.zeros_like(part) for j, part in enumerate(parts)
+            )
+            pushed = self.cover.split(self.push(x, alone))
+            others = [part.flatten(2).abs().amax(-1) for j, part in enumerate(pushed) if j != k]
+            if others:
+                mixed = torch.stack(others).amax(0)
+                what = "mixes the factors of a product, each of which has a time of its own, by"
+                self._refuse(~(mixed <= TOLERANCE), x, what, mixed)
 
     def _refuse(self, bad: Tensor, x: Tensor, what: str, amount: Tensor) -> None:
         if bad.any():
@@ -299,9 +336,9 @@ class Quotient(Manifold):
             inverses.append(int(errors[:, 0].argmin()))
         return torch.tensor(inverses)
 
-    def _check_free(self) -> float:
-        """The least displacement found, or a ValueError with a point that is fixed."""
-        least = math.inf
+    def _check_free(self) -> tuple[float, Tensor]:
+        """The least displacement found, and where; or a ValueError with a point that is fixed."""
+        least, where = math.inf, self.cover.base_point(dtype=torch.float64)
         for g in range(1, self.order):
             displacement, point = self._least_displacement(g)
             if displacement < FIXED:
@@ -309,8 +346,9 @@ class Quotient(Manifold):
                     f"the action is not free: element {g} of the group fixes the point "
                     f"{point.tolist()}"
                 )
-            least = min(least, displacement)
-        return least
+            if displacement < least:
+                least, where = displacement, point
+        return least, where
 
     def _least_displacement(self, g: int) -> tuple[float, Tensor]:
         r"""min \|g·x − x\| over M, and where.

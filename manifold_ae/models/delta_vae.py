@@ -160,7 +160,7 @@ class DeltaVAE(nn.Module):
         z = q.rsample()
         log_prob, mse = self.likelihood.batch_terms(self._output(z), x)
         kl = DIVERGENCES[self.divergence](q.limit, self.prior, z).mean()
-        loss = torch.add(-log_prob, kl, alpha=kl_weight)
+        loss = kl_weight * kl - log_prob
         with torch.no_grad():
             log_time = q.time.log().mean()  # type: ignore[attr-defined]
             return {
