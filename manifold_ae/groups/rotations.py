@@ -153,7 +153,7 @@ class _NearestRotation(Fused):
         s = s * flip
         # Of the symmetric factor H = Rᵀ Y: eigenvectors, and tr H − H inverted.
         sums = s.sum(-1, keepdim=True) - s
-        floor = torch.finfo(y.dtype).eps * s[..., :1] + torch.finfo(y.dtype).tiny
+        floor = torch.finfo(y.dtype).eps * s[..., :1] + 1e3 * torch.finfo(y.dtype).tiny
         inverse = torch.where(sums > floor, 1 / torch.where(sums > floor, sums, 1.0), 0.0)
         rotation = compose(u * flip.unsqueeze(-2), vh)
         rotation = torch.where(finite, rotation, torch.nan)

@@ -77,7 +77,7 @@ def by_contour(dim: int, r: Tensor, t: Tensor) -> Tensor:
     nu = (dim - 1) / 2
     r, t = torch.broadcast_tensors(r, t)
     # More points for higher dimensions, where F is steeper; too many lose digits to e^z.
-    z, weights = _talbot(11 + dim // 2, r.device)
+    z, weights = _talbot(12 + dim // 2, r.device)
     r_, t_ = r.unsqueeze(-1), t.unsqueeze(-1)
     # e^{2ir} − 1 = 2i sin r e^{ir}, whose digits at r ≈ π are those of sin r.
     sine, cosine = torch.sin(r), torch.cos(r)
