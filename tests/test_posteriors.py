@@ -30,7 +30,17 @@ from manifold_ae.distributions import (
 from manifold_ae.distributions.power_spherical import radius_table
 from manifold_ae.distributions.wrapped_normal import divergence_of_exp, exp_step, log_density_of_exp
 from manifold_ae.experiments import POSTERIORS, VAE
-from manifold_ae.manifolds import Euclidean, FlatTorus, Manifold, Sphere
+from manifold_ae.manifolds import (
+    SO3,
+    Euclidean,
+    FlatTorus,
+    KleinBottle,
+    Manifold,
+    Product,
+    Quotient,
+    RealProjective,
+    Sphere,
+)
 from manifold_ae.models import DeltaVAE
 from manifold_ae.nn import MLP
 
@@ -598,3 +608,30 @@ def test_radius_has_the_law_of_the_density_to_many_samples(
     order = np.argsort(shells)
     below = np.cumsum(probability[order]) - probability[order] / 2
     assert stats.kstest(r, lambda x: np.interp(x, shells[order], below)).pvalue > 1e-4
+
+
+# ---- wrapped normal beyond spheres ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "manifold",
+    [SO3(), RealProjective(2), KleinBottle(), Product(Sphere(2), SO3())],
+    ids=str,
+)
+def test_wrapped_normal_on_rotations_quotients_and_products(manifold, generator):
+    """The density integrates to one, is one for all images, and is that of the samples."""
+    loc = manifold.random_uniform(generator=generator, dtype=torch.float64)
+    time = batched_time(manifold, loc.new_tensor(0.8))
+    q = WrappedNormal(manifold, loc, time)
+    y = manifold.random_uniform(20_000, generator=generator, dtype=torch.float64)
+    relative = q.log_prob(y).exp() * manifold.volume
+    error = relative.std() / math.sqrt(len(y))
+    assert abs(relative.mean() - 1) <= 4.5 * error
+    # E_q of a bounded function, from samples and from the density.
+    samples = q.sample((20_000,), generator=generator)
+    direct = torch.cos(manifold.dist(loc, samples))
+    weighted = relative * torch.cos(manifold.dist(loc, y))
+    spread = (direct.var() / len(direct) + weighted.var() / len(y)).sqrt()
+    assert abs(direct.mean() - weighted.mean()) <= 4.5 * spread
+    if isinstance(manifold, Quotient):
+        assert torch.allclose(q.log_prob(y[:50]), q.log_prob(manifold.images(y[:50])[1]))
