@@ -5,6 +5,7 @@ textbook formula is not; each has a test of that limit.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 from typing import Any
 
@@ -249,14 +250,21 @@ def soft_clamp(x: Tensor, low: float, high: float) -> Tensor:
 def built_once(build: Callable[..., Any]) -> Callable[..., Any]:
     """Results of a function kept by its arguments, for the process.
 
-    As ``functools.cache``, which ``torch.compile`` sees through: it would trace the building.
+    As ``functools.cache``, but built in a thread of its own: what surrounds the first call
+    (inference mode, ``no_grad``, a transform of ``torch.func``, a default device, a tracer) belongs
+    to the caller's thread, and must not find its way into what later calls share.
     """
     kept: dict[tuple[Any, ...], Any] = {}
+
+    @torch.compiler.disable
+    def build_apart(key: tuple[Any, ...]) -> None:
+        with ThreadPoolExecutor(1) as thread:
+            kept[key] = thread.submit(build, *key).result()
 
     @wraps(build)
     def get(*key: Any) -> Any:
         if key not in kept:
-            kept[key] = torch.compiler.disable(build)(*key)
+            build_apart(key)
         return kept[key]
 
     return get
@@ -265,9 +273,7 @@ def built_once(build: Callable[..., Any]) -> Callable[..., Any]:
 @built_once
 def constant(value: float | tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """A number or a row of numbers as a tensor, made once: torch converts a float at every use."""
-    # A table made in inference mode could not be used in a later call that needs gradients.
-    with torch.inference_mode(False):
-        return torch.tensor(value, dtype=dtype, device=device)
+    return torch.tensor(value, dtype=dtype, device=device)
 
 
 def log_signed_sum_exp(log_magnitude: Tensor, sign: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:

@@ -505,29 +505,46 @@ def test_steps_far_outside_any_table_are_finite(manifold, log_t, dtype, device, 
     assert torch.isfinite(heat.brownian_step(manifold, q.loc, q.time, noise)).all()
 
 
-@pytest.mark.parametrize("first", ["inference_mode", "functional grad"])
-def test_what_is_cached_on_first_use_serves_training(first):
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["inference_mode", "functional grad", "compile"])
+@pytest.mark.parametrize(
+    ("law", "name"),
+    [
+        ("HeatKernel", "sphere:2"),
+        ("HeatKernel", "projective:2"),
+        ("HeatKernel", "klein-bottle"),
+        ("HeatKernel", "so3"),
+        ("HeatKernel", "embedded-torus"),
+        ("PowerSpherical", "sphere:3"),
+        ("WrappedNormal", "sphere:2"),
+    ],
+)
+def test_what_is_cached_on_first_use_serves_training(law, name, first):
     """Tables are built when they are first needed, wherever that is: in a process of its own."""
     code = f"""
 import torch
-from manifold_ae import heat
-from manifold_ae.manifolds import Sphere
+from torch.distributions import kl_divergence
+from manifold_ae import distributions, manifolds
 
-M = Sphere(2)
-x, y, e = M.random_uniform(4), M.random_uniform(4), torch.randn(4, 3)
+M = manifolds.parse({name!r})
+x, y = M.random_uniform(4), M.random_uniform(4)
 
-def f(t, x, y, e):
-    step = M.projx(heat.brownian_step(M, x, t, e)).sum(-1)
-    return heat.log_kernel(M, x, y, t) + heat.kl_uniform(M, x, t) + step
+def f(t, x, y):
+    q = distributions.{law}(M, x, t, validate_args=False)
+    value = q.log_prob(y) + kl_divergence(q, M.default_prior())
+    return value + q.rsample().sum(-1) if {first!r} != "functional grad" and {name!r} not in (
+        "so3", "embedded-torus") else value
 
 t = torch.full((4,), 0.1)
 if {first!r} == "inference_mode":
     with torch.inference_mode():
-        f(t, x, y, e)
+        f(t, x, y)
+elif {first!r} == "compile":
+    torch.compile(f, backend="eager")(t, x, y)
 else:
-    torch.func.vmap(torch.func.grad(f))(t, x, y, e)
+    torch.func.vmap(torch.func.grad(f))(t, x, y)
 t.requires_grad_()
-f(t, x, y, e).sum().backward()
+f(t, x, y).sum().backward()
 assert torch.isfinite(t.grad).all()
 """
     result = subprocess.run(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from manifold_ae.numerics import (
     arc_over_sine,
+    built_once,
     chord_angle,
     constant,
     cos_sqrt,
@@ -323,6 +324,49 @@ def test_a_function_may_bring_its_own_slopes(device):
     # There is no second derivative, and asking for one is an error.
     with pytest.raises(RuntimeError, match="first derivatives only"):
         torch.autograd.grad(with_slopes(f, x, y).sum(), x, create_graph=True)
+
+
+@pytest.mark.parametrize("first", ["inference_mode", "vmap and grad", "compile", "meta"])
+def test_what_surrounds_the_first_call_does_not_reach_what_is_built(first):
+    @built_once
+    def table(n: int) -> torch.Tensor:
+        made = torch.arange(float(n))
+        return torch.from_numpy(np.cos(made.numpy()))  # fails on a tensor of a transform
+
+    def use(x: torch.Tensor) -> torch.Tensor:
+        return x * table(3).sum()
+
+    if first == "inference_mode":
+        with torch.inference_mode():
+            use(torch.ones(2))
+    elif first == "vmap and grad":
+        torch.func.vmap(torch.func.grad(use))(torch.ones(2))
+    elif first == "compile":
+        torch.compile(use, backend="eager")(torch.ones(2))
+    else:
+        with torch.device("meta"):
+            table(3)
+    kept = table(3)
+    assert kept is table(3)
+    assert not kept.requires_grad
+    assert torch.allclose(kept, torch.arange(3.0).cos())
+    x = torch.ones(2, requires_grad=True)
+    (slope,) = torch.autograd.grad((x * kept[1]).sum(), x)
+    assert torch.equal(slope, kept[1].expand(2))
+
+
+def test_a_table_that_cannot_be_built_says_why_and_is_tried_again():
+    calls = []
+
+    @built_once
+    def table(n: int) -> int:
+        calls.append(n)
+        raise ValueError(f"no table for {n}")
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no table for 7"):
+            table(7)
+    assert calls == [7, 7]
 
 
 def test_constants_are_made_once_and_serve_training(dtype, device):

@@ -23,7 +23,7 @@ References:
 """
 
 import math
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,7 @@ from manifold_ae.distributions.priors import RiemannianUniform
 from manifold_ae.heat.tables import Table2
 from manifold_ae.manifolds import Manifold, Sphere
 from manifold_ae.numerics import (
+    built_once,
     digamma_difference,
     log1m_exp,
     log_gamma_ratio,
@@ -203,7 +204,7 @@ def _divergence_and_slope(dim: int, kappa: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(kappa < threshold, series, closed), slope
 
 
-@lru_cache
+@built_once
 def _divergence_series(dim: int) -> tuple[float, ...]:
     """Coefficients of K from κ² on; it converges for κ < d/2.
 
@@ -216,7 +217,7 @@ def _divergence_series(dim: int) -> tuple[float, ...]:
     )
 
 
-@lru_cache
+@built_once
 def radius_table(dim: int) -> Table2:
     """log(r/ρ) over the length ρ of the noise and y = log(1 + κ/d); accurate to 1e-7."""
     reach = 12 + math.sqrt(dim)

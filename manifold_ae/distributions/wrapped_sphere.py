@@ -17,7 +17,6 @@ so that r becomes uniform on [0, π], and not the point on the sphere; ε comes 
 """
 
 import math
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from scipy import special
 from torch import Tensor
 
 from manifold_ae.heat.tables import Table1
+from manifold_ae.numerics import built_once
 
 __all__ = [
     "MAX_DIM",
@@ -138,7 +138,7 @@ def divergence(dim: int, t: np.ndarray) -> np.ndarray:
     return total
 
 
-@lru_cache
+@built_once
 def divergence_table(dim: int) -> Table1:
     """K over log t, for dim ≥ 2: a straight line for short times, constant for long ones.
 

@@ -43,11 +43,10 @@ def _antisymmetric(n: int, dtype: torch.dtype, device: torch.device) -> tuple[Te
     place, sign = np.zeros((2, n, n))
     place[rows, columns] = place[columns, rows] = np.arange(len(rows))
     sign[rows, columns], sign[columns, rows] = 1, -1
-    with torch.inference_mode(False):
-        return (
-            torch.tensor(place.ravel(), dtype=torch.long, device=device),
-            torch.tensor(sign.ravel(), dtype=dtype, device=device),
-        )
+    return (
+        torch.tensor(place.ravel(), dtype=torch.long, device=device),
+        torch.tensor(sign.ravel(), dtype=dtype, device=device),
+    )
 
 
 # ---- projective spaces ----------------------------------------------------------------------

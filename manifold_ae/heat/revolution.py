@@ -42,7 +42,6 @@ References:
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -53,7 +52,7 @@ from manifold_ae.heat.kernel import kl_uniform, log_kernel
 from manifold_ae.heat.tables import Table2
 from manifold_ae.manifolds import EmbeddedTorus
 from manifold_ae.manifolds.torus_geodesics import follow
-from manifold_ae.numerics import Fused, refuse_second_derivatives
+from manifold_ae.numerics import Fused, built_once, refuse_second_derivatives
 
 __all__ = ["Spectrum", "crossover", "divergence", "spectrum"]
 
@@ -170,7 +169,7 @@ def crossover(manifold: EmbeddedTorus) -> float:
     return 0.05 * min((minor / 0.6) ** 2, minor * (major - minor) / 1.44)
 
 
-@lru_cache
+@built_once
 def spectrum(major: float, minor: float) -> Spectrum:
     """Modes for times from the crossover on; built on first use."""
     manifold = EmbeddedTorus(major, minor)
@@ -315,7 +314,7 @@ def _x_log_x_excess(e: np.ndarray) -> np.ndarray:
     return np.where(np.abs(e) < 1e-3, series, density * np.log(density) - e)
 
 
-@lru_cache
+@built_once
 def divergence_table(major: float, minor: float) -> Table2:
     """log(e^K − 1) over (cos φ, log t); see the module's docstring."""
     manifold = EmbeddedTorus(major, minor)

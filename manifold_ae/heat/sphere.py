@@ -67,9 +67,7 @@ def _talbot(points: int, device: torch.device) -> tuple[Tensor, Tensor]:
     z = n * (-0.4814 + 0.6122 * theta / np.tan(angle) + 0.2645j * theta)
     dz = n * (0.6122 / np.tan(angle) - 0.6122 * 0.6407 * theta / np.sin(angle) ** 2 + 0.2645j)
     weights = -(2 / n) * np.exp(z) * dz
-    # A table made in inference mode could not be used in a later call that needs gradients.
-    with torch.inference_mode(False):
-        return torch.tensor(z.conj(), device=device), torch.tensor(weights.conj(), device=device)
+    return torch.tensor(z.conj(), device=device), torch.tensor(weights.conj(), device=device)
 
 
 def by_contour(dim: int, r: Tensor, t: Tensor) -> Tensor:
