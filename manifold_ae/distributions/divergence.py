@@ -58,5 +58,6 @@ def _(q: ManifoldDistribution, p: ManifoldDistribution) -> Tensor:
     raise NotImplementedError(
         f"no exact KL of {type(q).__name__} to {type(p).__name__} on {q.manifold!r}; "
         "heat.kl_asymptotic(M, loc, time) is the short-time formula for the heat kernel, and "
-        "heat.kl_monte_carlo(q, p, n) estimates it with a standard error"
+        "heat.kl_monte_carlo(q.limit, p, n) estimates it with a standard error where there is a "
+        "density (on a Submanifold heat.kl_monte_carlo(q, p, n), with q a RandomWalk)"
     )

@@ -158,7 +158,8 @@ def divergence_of_exp(manifold: Manifold, loc: Tensor, time: Tensor) -> Tensor:
     """
     raise NotImplementedError(
         f"WrappedNormal on {manifold!r} has no exact KL to the uniform law; HeatKernel has one "
-        "where it is known, and heat.kl_monte_carlo(q, p, n) estimates it with a standard error"
+        "where it is known, and heat.kl_monte_carlo(q, p, n) estimates it with a standard error "
+        "where WrappedNormal has a density"
     )
 
 

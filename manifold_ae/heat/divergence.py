@@ -65,7 +65,7 @@ def short_time(
         raise ValueError(
             f"time = {time.max().item():.4g} is too long for the short-time formula on "
             f"{manifold!r} (it holds up to {manifold.short_time_limit:.3g}); use kl_divergence "
-            "where that is exact, or pass allow_inaccurate=True"
+            "where that is exact, heat.kl_monte_carlo elsewhere, or pass allow_inaccurate=True"
         )
     curvature = manifold.scalar_curvature(loc)
     return (
@@ -77,14 +77,49 @@ def short_time(
 
 
 def kl_monte_carlo(
-    q: torch.distributions.Distribution, p: torch.distributions.Distribution, n: int, **kwargs: Any
+    q: torch.distributions.Distribution,
+    p: torch.distributions.Distribution,
+    n: int,
+    *,
+    walks: int | None = None,
+    **kwargs: Any,
 ) -> tuple[Tensor, Tensor]:
     """Estimate of KL(q ‖ p) from n samples of q, and its standard error, each of q's batch shape.
 
     Further arguments (``generator=``) go to ``q.sample``.
+
+    On a ``Submanifold`` there is no density, and q is a ``RandomWalk``: its samples are judged by
+    ``monte_carlo_log_kernel`` with ``walks`` further walks for each (1000 if not given) of as many
+    steps. What the logarithm of that estimate lacks on average, half its relative variance, is
+    added. What remains is the bias of the walk, which falls like 1/steps and is not in the standard
+    error: on S² and S³ with ten steps it is below 0.05 up to t = 0.5.
+
+    Raises:
+        ValueError: if n < 2; if ``walks`` is given where q has a density; on a Submanifold, where
+            a step is too long, or a sample was never reached (see ``monte_carlo_log_kernel``).
+        NotImplementedError: if q has neither a density nor that way to one.
     """
     if n < 2:
         raise ValueError(f"n = {n}: a standard error takes at least 2 samples")
     z = q.sample((n,), **kwargs)  # type: ignore[arg-type]
-    difference = q.log_prob(z) - p.log_prob(z)
+    manifold = getattr(q, "manifold", None)
+    log_q = estimated_log_density.dispatch(type(manifold))(manifold, q, z, walks, **kwargs)
+    difference = log_q - p.log_prob(z)
     return difference.mean(0), difference.std(0) / math.sqrt(n)
+
+
+@Generic
+def estimated_log_density(
+    manifold: Manifold | None,
+    q: torch.distributions.Distribution,
+    z: Tensor,
+    walks: int | None,
+    **kwargs: Any,
+) -> Tensor:
+    """log q(z), or an estimate of it without bias to first order, of the batch shape of z."""
+    if walks is not None:
+        raise ValueError(
+            f"walks = {walks}: {q!r} is not estimated by walks, as a RandomWalk on a Submanifold "
+            "is; leave walks out"
+        )
+    return q.log_prob(z)

@@ -68,7 +68,8 @@ def log_kernel(manifold: Manifold, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
     """
     raise NotImplementedError(
         f"{manifold!r} has no exact heat kernel; distributions.RandomWalk samples it "
-        "approximately, and on a Submanifold heat.short_time_log_kernel holds for short times"
+        "approximately, and on a Submanifold heat.short_time_log_kernel holds for short times, "
+        "heat.monte_carlo_log_kernel for any"
     )
 
 
@@ -80,8 +81,8 @@ def kl_uniform(manifold: Manifold, x: Tensor, t: Tensor) -> Tensor:
         NotImplementedError: where no exact divergence is known.
     """
     raise NotImplementedError(
-        f"{manifold!r} has no exact KL to the uniform law; heat.kl_asymptotic holds for short "
-        "times, and heat.kl_monte_carlo(q, p, n) estimates it with a standard error where q has a "
+        f"{manifold!r} has no exact KL to the uniform law; heat.kl_asymptotic holds up to "
+        f"t = {manifold.short_time_limit:.3g}, and heat.kl_monte_carlo(q, p, n) estimates it with a standard error where q has a "
         "density and a sampler"
     )
 

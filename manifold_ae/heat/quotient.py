@@ -48,8 +48,9 @@ def _(manifold: Quotient, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
 def _(manifold: Quotient, x: Tensor, t: Tensor) -> Tensor:
     raise NotImplementedError(
         f"{manifold!r} has no exact KL to the uniform law: it would depend on the point as well; "
-        "heat.kl_asymptotic holds for short times, heat.kl_monte_carlo estimates it with a "
-        "standard error"
+        f"heat.kl_asymptotic holds up to t = {manifold.short_time_limit:.3g}, and "
+        "heat.kl_monte_carlo(q, p, n) estimates it with a standard error where the cover has a "
+        "density and a sampler"
     )
 
 

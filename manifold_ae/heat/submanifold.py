@@ -9,7 +9,8 @@ of it: the first term of the square root of the Van Vleck–Morette determinant,
 first coefficient, Sc/6 for e^{sΔ} at s = t/2. What is left out is of fourth order in |II| r and
 |II| √t, and of third where the curvature varies.
 r² is c² + |II(u, u)|²c⁴/12 in terms of the chord c and its direction u (see ``manifolds.chords``).
-And there is a Monte Carlo estimate for any time, with the bias of the projected walk.
+And there is a Monte Carlo estimate for any time, with the bias of the projected walk; the
+divergence from the uniform law likewise.
 
 References:
     N. Berline, E. Getzler, M. Vergne, *Heat Kernels and Dirac Operators*, 1992, §2.5, for the
@@ -17,10 +18,13 @@ References:
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from manifold_ae.heat.divergence import estimated_log_density
+from manifold_ae.heat.kernel import kl_uniform
 from manifold_ae.manifolds import Submanifold
 from manifold_ae.manifolds.chords import BEND, Chord, chord
 
@@ -30,6 +34,8 @@ __all__ = ["monte_carlo_log_kernel", "short_time_log_kernel"]
 SHORT_TIME, SHORT_STEP = 1.0, 0.25
 #: Walks that end more than this number of standard deviations from y count for nothing.
 FAR = 9.0
+#: Walks for the density at one sample, and points that are walked with at once.
+WALKS, CHUNK = 1000, 2**17
 
 
 def short_time_log_kernel(
@@ -121,6 +127,30 @@ def monte_carlo_log_kernel(
     relative = torch.exp(log_density - log_mean)
     error = relative.std(0) / math.sqrt(n)
     return log_mean.reshape(batch), error.reshape(batch)
+
+
+@kl_uniform.register
+def _(manifold: Submanifold, x: Tensor, t: Tensor) -> Tensor:
+    raise NotImplementedError(
+        f"{manifold!r} has no exact KL to the uniform law; heat.kl_asymptotic holds up to "
+        f"t = {manifold.short_time_limit:.3g}, and past it "
+        "heat.kl_monte_carlo(RandomWalk(M, loc, time, steps), M.default_prior(), n) estimates it "
+        "with a standard error, and with the bias of the walk"
+    )
+
+
+@estimated_log_density.register
+def _(manifold: Submanifold, q: Any, z: Tensor, walks: int | None, **kwargs: Any) -> Tensor:
+    if not hasattr(q, "steps"):
+        return q.log_prob(z)
+    walks = WALKS if walks is None else walks
+    rows = max(1, CHUNK // (walks * max(1, math.prod(q.batch_shape))))
+    estimates = [
+        monte_carlo_log_kernel(manifold, q.loc, part, q.time, walks, q.steps, **kwargs)
+        for part in z.split(rows)
+    ]
+    # E log X ≈ log E X − Var X / 2(E X)².
+    return torch.cat([value + error.square() / 2 for value, error in estimates])
 
 
 def _flat(

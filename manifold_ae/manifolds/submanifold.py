@@ -205,6 +205,18 @@ class Submanifold(Manifold):
         except ValueError as error:
             raise ValueError(f"{self!r}: {error}") from None
 
+    @cached_property
+    def _largest_form(self) -> float:
+        """The largest |II|² at the points tried."""
+        with torch.no_grad():
+            return self.embedding.form(self._seeds).square().sum((-3, -2, -1)).max().item()
+
+    @property
+    def short_time_limit(self) -> float:
+        """1/|II|², where that is largest of the points tried: 1/d on the unit sphere."""
+        form = self._largest_form
+        return 1 / form if form > 0 else math.inf
+
     # ---- whether it is right --------------------------------------------------------------------
 
     def check(self, points: Tensor | None = None, *, seed: int = 0) -> Report:
