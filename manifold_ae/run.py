@@ -19,7 +19,7 @@ from manifold_ae.data.seeding import generator_for, mix
 from manifold_ae.distributions import HeatKernel, PowerSpherical, RandomWalk, WrappedNormal
 from manifold_ae.experiments import VAE
 from manifold_ae.metrics import evaluate_bound
-from manifold_ae.models import DeltaVAE, likelihoods
+from manifold_ae.models import DeltaVAE, known_divergence, likelihoods
 from manifold_ae.nn import MLP
 from manifold_ae.training import Checkpoint, Schedule, Source, fit, write_aside
 
@@ -239,7 +239,26 @@ def resolve(config: VAE, dataset: Dataset) -> VAE:
     if posterior == "auto":
         exact = heat.has_sampler(manifolds.parse(config.manifold))
         posterior = "heat-kernel" if exact else "random-walk"
-    return config.replace(likelihood=name, scaling=scaling, posterior=posterior)
+    config = config.replace(likelihood=name, scaling=scaling, posterior=posterior)
+    return config.replace(divergence=resolved_divergence(config))
+
+
+def posterior_of(config: VAE) -> Callable[..., Any]:
+    """The law that a configuration names, as ``DeltaVAE`` takes it."""
+    posteriors: dict[str, Callable[..., Any]] = {
+        "heat-kernel": HeatKernel,
+        "random-walk": functools.partial(RandomWalk, steps=config.walk_steps),
+        "power-spherical": PowerSpherical,
+        "wrapped-normal": WrappedNormal,
+    }
+    return posteriors[config.posterior]
+
+
+def resolved_divergence(config: VAE) -> str:
+    """The KL term of the loss: that of the configuration, or the first that there is."""
+    if config.divergence != "auto":
+        return config.divergence
+    return known_divergence(manifolds.parse(config.manifold), posterior_of(config))
 
 
 def check_support(likelihood: likelihoods.Likelihood, scaled: Tensor) -> None:
@@ -259,13 +278,7 @@ def check_support(likelihood: likelihoods.Likelihood, scaled: Tensor) -> None:
 def build_model(config: VAE, event_shape: tuple[int, ...]) -> DeltaVAE:
     """An untrained model; its initial weights are a function of ``config.seed``."""
     manifold = manifolds.parse(config.manifold)
-    posteriors: dict[str, Callable[..., Any]] = {
-        "heat-kernel": HeatKernel,
-        "random-walk": functools.partial(RandomWalk, steps=config.walk_steps),
-        "power-spherical": PowerSpherical,
-        "wrapped-normal": WrappedNormal,
-    }
-    posterior = posteriors[config.posterior]
+    posterior = posterior_of(config)
     # A law that does not live on the manifold says so now.
     posterior(manifold, manifold.base_point(), torch.ones(manifold.time_shape))
     with torch.random.fork_rng(devices=[]):
@@ -276,6 +289,8 @@ def build_model(config: VAE, event_shape: tuple[int, ...]) -> DeltaVAE:
             MLP(manifold.embedding_size, config.decoder_hidden),
             posterior=posterior,
             likelihood=likelihoods.named(config.likelihood, event_shape),
+            # Runs of before there was a choice say nothing.
+            divergence=resolved_divergence(config),
             time_bound=config.time_bound,
             initial_time=config.initial_time,
         )
@@ -439,6 +454,7 @@ def prepare_folder(folder: Path, config: VAE, resume: bool) -> Path:
                 f"{folder} holds a run already; pass --resume to go on with it, or another --out"
             )
         before = VAE.from_mapping(VAE.read(path))
+        before = before.replace(divergence=resolved_divergence(before))
         where = {
             name: getattr(config, name) for name in ("device", "devices", "precision", "compile")
         }

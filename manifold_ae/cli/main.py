@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from manifold_ae import __version__
-from manifold_ae.experiments import POSTERIORS, VAE
+from manifold_ae.experiments import DIVERGENCES, POSTERIORS, VAE
 
 DEFAULTS = VAE()
 
@@ -67,6 +67,7 @@ def _vae_options(command: Callable[..., Any]) -> Callable[..., Any]:
         _field("likelihood", help="Observation model; see `list likelihoods`."),
         _field("scaling", help="none, range, standard or max."),
         _field("posterior", type=click.Choice(POSTERIORS), help="Posterior."),
+        _field("divergence", type=click.Choice(DIVERGENCES), help="KL term of the loss."),
         _field("time_bound", type=click.Choice(["soft", "paper"]), help="Bound on log t."),
         _field("picture", type=click.Choice(["simple", "fourier"]), help="For --data torus."),
         _field("order", help="Highest Fourier order N of a picture."),

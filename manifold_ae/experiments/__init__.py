@@ -1,5 +1,5 @@
 """What can be run, as plain frozen dataclasses."""
 
-from manifold_ae.experiments.vae import POSTERIORS, VAE
+from manifold_ae.experiments.vae import DIVERGENCES, POSTERIORS, VAE
 
-__all__ = ["POSTERIORS", "VAE"]
+__all__ = ["DIVERGENCES", "POSTERIORS", "VAE"]

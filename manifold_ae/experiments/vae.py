@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from manifold_ae.experiments.config import Configuration
 
-__all__ = ["POSTERIORS", "VAE"]
+__all__ = ["DIVERGENCES", "POSTERIORS", "VAE"]
 
+DIVERGENCES = ("auto", "exact", "sampled", "short-time")
 POSTERIORS = ("auto", "heat-kernel", "random-walk", "power-spherical", "wrapped-normal")
 
 
@@ -38,6 +39,8 @@ class VAE(Configuration):
     #: "auto" takes the heat kernel where it has an exact sampler, else the random walk.
     posterior: str = "auto"
     walk_steps: int = 10
+    #: The KL term of the loss; "auto" takes the first of the others that there is.
+    divergence: str = "auto"
     #: "soft" or "paper": see models.heads.PosteriorHead.
     time_bound: str = "soft"
     initial_time: float = 0.02
@@ -74,6 +77,7 @@ class VAE(Configuration):
             "picture": ("simple", "fourier"),
             "translations": ("fresh", "fixed"),
             "posterior": POSTERIORS,
+            "divergence": DIVERGENCES,
             "time_bound": ("soft", "paper"),
             "precision": ("32-true", "bf16-mixed", "16-mixed"),
             "scaling": ("auto", "none", "range", "standard", "max"),

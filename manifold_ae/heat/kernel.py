@@ -82,8 +82,8 @@ def kl_uniform(manifold: Manifold, x: Tensor, t: Tensor) -> Tensor:
     """
     raise NotImplementedError(
         f"{manifold!r} has no exact KL to the uniform law; heat.kl_asymptotic holds up to "
-        f"t = {manifold.short_time_limit:.3g}, and heat.kl_monte_carlo(q, p, n) estimates it with a standard error where q has a "
-        "density and a sampler"
+        f"t = {manifold.short_time_limit:.3g}, and heat.kl_monte_carlo(q, p, n) estimates it "
+        "with a standard error where q has a density and a sampler"
     )
 
 

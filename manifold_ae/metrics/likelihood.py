@@ -32,10 +32,10 @@ def evaluate_bound(
 ) -> dict[str, float]:
     """Means over the observations x, of shape ``(n, *event_shape)``, and standard errors.
 
-    ``elbo``, ``kl`` and ``mse`` come from the exact posterior, so that the ELBO is a bound however
-    the model was trained. ``log_likelihood`` is the importance-sampled estimate from
-    ``num_samples`` samples. ``elbo_se`` and ``log_likelihood_se`` are standard errors over the
-    observations.
+    ``elbo``, ``kl`` and ``mse`` come from the model's own ``elbo``: from the exact posterior where
+    it can be sampled, so that with an exact KL the ELBO is a bound however the model was trained.
+    ``log_likelihood`` is the importance-sampled estimate from ``num_samples`` samples. ``elbo_se``
+    and ``log_likelihood_se`` are standard errors over the observations.
     """
     if len(x) == 0:
         raise ValueError("x is empty: there is nothing to evaluate")

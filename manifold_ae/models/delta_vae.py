@@ -10,7 +10,8 @@ With ``posterior=HeatKernel``, and with ``PowerSpherical`` and ``WrappedNormal``
 belong to one law, and this is a bound. With
 ``RandomWalk`` the samples come from the projected walk and the KL from the kernel that it
 approximates: not quite a bound, though the paper's practice; by how much depends on t (see
-``RandomWalk``). ``log_likelihood`` and ``posterior_law`` always use an exact law.
+``RandomWalk``). ``posterior_law`` is always the exact law, and ``log_likelihood`` draws from a law
+whose density is known.
 
 References:
     L. A. Pérez Rey, V. Menkovski, J. W. Portegies, *Diffusion Variational Autoencoders*, 2019,
@@ -26,12 +27,17 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from manifold_ae import heat
-from manifold_ae.distributions import HeatKernel, ManifoldDistribution, RandomWalk
+from manifold_ae.distributions import (
+    HeatKernel,
+    ManifoldDistribution,
+    RandomWalk,
+    WrappedNormal,
+)
 from manifold_ae.manifolds import Manifold
 from manifold_ae.models.heads import PosteriorHead
 from manifold_ae.models.likelihoods import Gaussian, Likelihood
 
-__all__ = ["DeltaVAE"]
+__all__ = ["DeltaVAE", "known_divergence"]
 
 
 def _exact(q: ManifoldDistribution, prior: ManifoldDistribution, z: Tensor) -> Tensor:
@@ -43,6 +49,11 @@ def _sampled(q: ManifoldDistribution, prior: ManifoldDistribution, z: Tensor) ->
 
 
 def _short_time(q: Any, prior: ManifoldDistribution, z: Tensor) -> Tensor:
+    if not isinstance(q, HeatKernel):
+        raise NotImplementedError(
+            f"divergence = 'short-time' is the heat kernel's; {q!r} has its own, or none: take "
+            "HeatKernel or RandomWalk as the posterior"
+        )
     return heat.kl_asymptotic(q.manifold, q.loc, q.time, allow_inaccurate=True)
 
 
@@ -54,6 +65,28 @@ DIVERGENCES: dict[str, Callable[[Any, Any, Tensor], Tensor]] = {
     "sampled": _sampled,
     "short-time": _short_time,
 }
+
+
+def known_divergence(manifold: Manifold, posterior: Callable[..., ManifoldDistribution]) -> str:
+    """The first of ``DIVERGENCES`` that there is for a law on M, tried at one point.
+
+    Arguments:
+        posterior: maps ``(M, loc, time)`` to a law, as in ``DeltaVAE``.
+
+    Raises:
+        NotImplementedError: if there is none; the reason is that of the last.
+    """
+    z = manifold.base_point()
+    q = posterior(manifold, z, torch.full(manifold.time_shape, 0.01)).limit
+    *first, last = DIVERGENCES
+    for name in first:
+        try:
+            DIVERGENCES[name](q, manifold.default_prior(), z)
+        except NotImplementedError:
+            continue
+        return name
+    DIVERGENCES[last](q, manifold.default_prior(), z)
+    return last
 
 
 class DeltaVAE(nn.Module):
@@ -73,7 +106,8 @@ class DeltaVAE(nn.Module):
             ``event_shape`` if none is given.
         divergence: the KL term of the loss: ``"exact"``; ``"sampled"``, log q(z|x) − log p(z) at
             the posterior's sample, unbiased, where there is a density but no exact KL (a quotient
-            of one's own); ``"short-time"``, ``heat.kl_asymptotic``, where there is no density.
+            of one's own); ``"short-time"``, ``heat.kl_asymptotic``, where there is no density:
+            not a bound then where t is past ``M.short_time_limit``.
         time_bound, time_range, initial_time: see ``PosteriorHead``.
 
     The model owns the heads for location and time, and the likelihood's output layer. On
@@ -194,9 +228,25 @@ class DeltaVAE(nn.Module):
             return q
         return RandomWalk(self.manifold, q.loc, q.time, LONG_WALK, validate_args=False)
 
+    def _proposal(self, q: Any) -> tuple[ManifoldDistribution, ManifoldDistribution]:
+        """What importance samples are drawn from, and the law whose density they are taken to have.
+
+        Where the heat kernel has none, the wrapped normal of its place and time, in both roles.
+        """
+        try:
+            q.log_prob(q.loc)
+        except NotImplementedError:
+            wrapped = WrappedNormal(self.manifold, q.loc, q.time, validate_args=False)
+            return wrapped, wrapped
+        return self._sampler(q), q
+
     @torch.no_grad()
     def elbo(self, x: Tensor, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """ELBO, KL and squared error per observation, with one exact posterior sample each."""
+        """ELBO, KL and squared error per observation, with one posterior sample each.
+
+        The sample is exact; where the heat kernel has no exact sampler (on the embedded torus, on
+        spheres beyond d = 10), the end of a walk of 100 steps. The KL is that of the loss.
+        """
         q = self.posterior_law(x)
         z = self._sampler(q).sample(generator=generator)
         output = self._output(z)
@@ -218,19 +268,20 @@ class DeltaVAE(nn.Module):
         generator: torch.Generator | None = None,
         max_elements: int = 2**24,
     ) -> Tensor:
-        """log p(x) by importance sampling from the exact posterior, of the batch shape of x.
+        """log p(x) by importance sampling from the posterior's law, of the batch shape of x.
 
             log 1/L Σ_l p(x | z_l) p(z_l) / q(z_l | x),  z_l ∼ q(· | x)
 
         A lower bound in expectation, which rises with L = ``num_samples`` (Burda et al., 2016).
-        Where the heat kernel has no exact sampler (on the embedded torus), a walk of 100 steps
-        takes its place, and the bound holds as far as that is close.
+        Where the heat kernel has a density and no exact sampler (on the embedded torus), a walk of
+        100 steps takes its place, and the bound holds as far as that is close; where it has no
+        density (on spheres beyond d = 10), the wrapped normal is drawn from, and the bound holds.
         At most ``max_elements`` features are decoded at once.
         """
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
         q = self.posterior_law(x)
-        proposal = self._sampler(q)
+        proposal, law = self._proposal(q)
         batch = max(1, math.prod(q.batch_shape))
         chunk = max(1, max_elements // (batch * math.prod(self.likelihood.event_shape)))
         parts = []
@@ -238,7 +289,7 @@ class DeltaVAE(nn.Module):
             size = min(chunk, num_samples - start)
             z = proposal.sample((size,), generator=generator)
             log_joint = self.likelihood.log_prob(self._output(z), x) + self.prior.log_prob(z)
-            parts.append(torch.logsumexp(log_joint - q.log_prob(z), 0))
+            parts.append(torch.logsumexp(log_joint - law.log_prob(z), 0))
         return torch.logsumexp(torch.stack(parts), 0) - math.log(num_samples)
 
     @torch.no_grad()
