@@ -4,6 +4,7 @@ Every function here is finite, with finite first and second derivatives, at the 
 textbook formula is not; each has a test of that limit.
 """
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
@@ -19,6 +20,7 @@ __all__ = [
     "chord_angle",
     "constant",
     "cos_sqrt",
+    "cosh_sqrt",
     "digamma_difference",
     "log1m_exp",
     "log_gamma_ratio",
@@ -27,7 +29,9 @@ __all__ = [
     "power_sum",
     "refuse_second_derivatives",
     "sinc_sqrt",
+    "sinhc_sqrt",
     "soft_clamp",
+    "soft_root",
     "trigamma_difference",
     "with_slopes",
 ]
@@ -155,6 +159,35 @@ def sinc_sqrt(s: Tensor) -> Tensor:
     )
     root = s.clamp_min(threshold).sqrt()
     return torch.where(s < threshold, series, torch.sin(root) / root)
+
+
+#: 1/(2k)! and 1/(2k+1)!: ten terms leave 1e-17 out at \|s\| = 1.
+_EVEN = tuple(1 / math.factorial(2 * k) for k in range(10))
+_ODD = tuple(1 / math.factorial(2 * k + 1) for k in range(10))
+
+
+def cosh_sqrt(s: Tensor) -> Tensor:
+    r"""cosh √s for s ≥ 0 and cos √−s for s < 0: one entire function of s."""
+    up, down = s.clamp_min(1.0).sqrt(), (-s).clamp_min(1.0).sqrt()
+    far = torch.where(s > 0, torch.cosh(up), torch.cos(down))
+    return torch.where(s.abs() < 1.0, _series_where(s, 1.0, _EVEN), far)
+
+
+def sinhc_sqrt(s: Tensor) -> Tensor:
+    r"""sinh √s / √s for s > 0 and sin √−s / √−s for s < 0: one entire function of s."""
+    up, down = s.clamp_min(1.0).sqrt(), (-s).clamp_min(1.0).sqrt()
+    far = torch.where(s > 0, torch.sinh(up) / up, torch.sin(down) / down)
+    return torch.where(s.abs() < 1.0, _series_where(s, 1.0, _ODD), far)
+
+
+def soft_root(s: Tensor) -> Tensor:
+    r"""√(s + ε²) − ε for s ≥ 0, with ε = 10⁻³: a square root with a finite slope at zero, 1/2ε.
+
+    Of a sum of squares it is a norm that is smooth at the origin: within ε of the norm, and zero
+    at zero. Written without the difference, which would cancel.
+    """
+    epsilon = 1e-3
+    return s / (torch.sqrt(s + epsilon**2) + epsilon)
 
 
 def arc_over_sine(sine_squared: Tensor, cosine: Tensor) -> Tensor:
