@@ -1,5 +1,23 @@
 """Matrix Lie groups and finite groups, shared by the manifolds and by the models."""
 
 from manifold_ae.groups import finite, rotations
+from manifold_ae.groups.base import Group, LieGroup
+from manifold_ae.groups.cyclic import Cyclic
+from manifold_ae.groups.finite_group import FiniteGroup
+from manifold_ae.groups.product import Product
+from manifold_ae.groups.so2 import SO2
+from manifold_ae.groups.so3 import SO3
+from manifold_ae.groups.torus import Torus
 
-__all__ = ["finite", "rotations"]
+__all__ = [
+    "SO2",
+    "SO3",
+    "Cyclic",
+    "FiniteGroup",
+    "Group",
+    "LieGroup",
+    "Product",
+    "Torus",
+    "finite",
+    "rotations",
+]

@@ -1,0 +1,59 @@
+"""Matrix groups: an element is its own matrix, and the product is that of matrices."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from manifold_ae.groups import rotations
+from manifold_ae.groups.base import LieGroup, product
+
+__all__ = ["MatrixGroup", "OrthogonalGroup", "block_diagonal"]
+
+#: Up to this size, products and sums are faster than a batched matrix product.
+_SMALL = 4
+
+
+class MatrixGroup(LieGroup):
+    """A Lie group whose elements are matrices of shape ``(*, m, m)``."""
+
+    @property
+    def element_shape(self) -> tuple[int, int]:  # type: ignore[override]
+        return (self.matrix_size, self.matrix_size)
+
+    def identity(
+        self, *batch_shape: int, dtype: torch.dtype | None = None, device: Any = None
+    ) -> Tensor:
+        eye = torch.eye(self.matrix_size, dtype=dtype, device=device)
+        return eye.expand(*batch_shape, *eye.shape).clone()
+
+    def _compose(self, g: Tensor, h: Tensor) -> Tensor:
+        return rotations.compose(g, h) if self.matrix_size <= _SMALL else product(g, h)
+
+    def _matrix(self, g: Tensor) -> Tensor:
+        return g
+
+    def _act(self, g: Tensor, x: Tensor) -> Tensor:
+        return rotations.turn(g, x)
+
+
+class OrthogonalGroup(MatrixGroup):
+    """A compact group of rotations: the inverse is the transpose."""
+
+    is_compact = True
+
+    def _inverse(self, g: Tensor) -> Tensor:
+        return g.mT
+
+
+def block_diagonal(blocks: list[Tensor]) -> Tensor:
+    """Square matrices ``(*, m_k, m_k)`` along the diagonal of one, ``(*, Σ m_k, Σ m_k)``."""
+    batch = torch.broadcast_shapes(*(block.shape[:-2] for block in blocks))
+    size = sum(block.shape[-1] for block in blocks)
+    rows, before = [], 0
+    for block in blocks:
+        m = block.shape[-1]
+        padding = (before, size - before - m)
+        rows.append(torch.nn.functional.pad(block.expand(*batch, m, m), padding))
+        before += m
+    return torch.cat(rows, -2)
