@@ -4,7 +4,7 @@ A representation is called on *actions*: coordinates X of the Lie algebra, of sh
 of which it takes ρ(exp X), or elements of a finite group, integers of shape ``(*)``. ``rho.of(g)``
 takes elements of either. The matrices act on columns, products newest on the left:
 ρ(gh) = ρ(g) ρ(h). Representations are immutable values; those learned are in ``groups.learned``,
-the irreducible ones in ``groups.irreps``.
+the irreducible ones in ``groups.irreducible``.
 """
 
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from manifold_ae.groups.base import Group, LieGroup
 
-__all__ = ["Defining", "Factor", "Representation", "Sum", "Tensored", "Trivial"]
+__all__ = ["Defining", "Factor", "Representation", "Sum", "TensorProduct", "Trivial"]
 
 
 class Representation(ABC):
@@ -155,7 +155,7 @@ class Sum(_Compound):
         return torch.cat(rows, -2)
 
 
-class Tensored(_Compound):
+class TensorProduct(_Compound):
     """The tensor product ρ₁ ⊗ ρ₂ ⊗ …: Kronecker products, the first factor's index slowest."""
 
     def __init__(self, *parts: Representation) -> None:
@@ -189,7 +189,9 @@ class Factor(Representation):
         if factors is None:
             raise ValueError(f"{group!r} is no product: use {rho!r} itself")
         if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(factors):
-            raise ValueError(f"index must be an integer from 0 to {len(factors) - 1}, got {index!r}")
+            raise ValueError(
+                f"index must be an integer from 0 to {len(factors) - 1}, got {index!r}"
+            )
         if factors[index] != rho.group:
             raise ValueError(
                 f"rho is of {rho.group!r}, factor {index} of {group!r} is {factors[index]!r}"
