@@ -1,11 +1,12 @@
 """Matrix Lie groups and finite groups, shared by the manifolds and by the models."""
 
-from manifold_ae.groups import finite, rotations
+from manifold_ae.groups import defects, finite, rotations
 from manifold_ae.groups.base import Group, LieGroup
 from manifold_ae.groups.cyclic import Cyclic
 from manifold_ae.groups.finite_group import FiniteGroup
 from manifold_ae.groups.irreducible import harmonics, irrep
 from manifold_ae.groups.irreducible_finite import irreps
+from manifold_ae.groups.learned import LearnedRepresentation
 from manifold_ae.groups.product import Product
 from manifold_ae.groups.representations import (
     Defining,
@@ -28,6 +29,7 @@ __all__ = [
     "Factor",
     "FiniteGroup",
     "Group",
+    "LearnedRepresentation",
     "LieGroup",
     "Product",
     "Representation",
@@ -36,6 +38,7 @@ __all__ = [
     "Torus",
     "Trivial",
     "cumulative",
+    "defects",
     "finite",
     "harmonics",
     "irrep",
