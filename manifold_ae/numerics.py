@@ -20,6 +20,7 @@ __all__ = [
     "chord_angle",
     "constant",
     "cos_sqrt",
+    "cosh_sqrt",
     "digamma_difference",
     "expm1_ratio",
     "half_cotangent_defect_sqrt",
@@ -31,7 +32,9 @@ __all__ = [
     "refuse_second_derivatives",
     "sinc_defect_sqrt",
     "sinc_sqrt",
+    "sinhc_sqrt",
     "soft_clamp",
+    "soft_root",
     "trigamma_difference",
     "with_slopes",
 ]
@@ -159,6 +162,35 @@ def sinc_sqrt(s: Tensor) -> Tensor:
     )
     root = s.clamp_min(threshold).sqrt()
     return torch.where(s < threshold, series, torch.sin(root) / root)
+
+
+#: 1/(2k)! and 1/(2k+1)!: ten terms leave 1e-17 out at \|s\| = 1.
+_EVEN = tuple(1 / math.factorial(2 * k) for k in range(10))
+_ODD = tuple(1 / math.factorial(2 * k + 1) for k in range(10))
+
+
+def cosh_sqrt(s: Tensor) -> Tensor:
+    r"""cosh √s for s ≥ 0 and cos √−s for s < 0: one entire function of s."""
+    up, down = s.clamp_min(1.0).sqrt(), (-s).clamp_min(1.0).sqrt()
+    far = torch.where(s > 0, torch.cosh(up), torch.cos(down))
+    return torch.where(s.abs() < 1.0, _series_where(s, 1.0, _EVEN), far)
+
+
+def sinhc_sqrt(s: Tensor) -> Tensor:
+    r"""sinh √s / √s for s > 0 and sin √−s / √−s for s < 0: one entire function of s."""
+    up, down = s.clamp_min(1.0).sqrt(), (-s).clamp_min(1.0).sqrt()
+    far = torch.where(s > 0, torch.sinh(up) / up, torch.sin(down) / down)
+    return torch.where(s.abs() < 1.0, _series_where(s, 1.0, _ODD), far)
+
+
+def soft_root(s: Tensor) -> Tensor:
+    r"""√(s + ε²) − ε for s ≥ 0, with ε = 10⁻³: a square root with a finite slope at zero, 1/2ε.
+
+    Of a sum of squares it is a norm that is smooth at the origin: within ε of the norm, and zero
+    at zero. Written without the difference, which would cancel.
+    """
+    epsilon = 1e-3
+    return s / (torch.sqrt(s + epsilon**2) + epsilon)
 
 
 #: (1 − sin √s/√s)/s = Σ_k (−s)^k/(2k + 3)!; ten terms leave 1e-22 out at s = 1.

@@ -3,16 +3,28 @@
 import difflib
 from collections.abc import Callable
 
-from manifold_ae.groups import finite, rotations
+from manifold_ae.groups import defects, finite, rotations
 from manifold_ae.groups.affine import Affine
 from manifold_ae.groups.base import Group, LieGroup
 from manifold_ae.groups.cyclic import Cyclic
 from manifold_ae.groups.dihedral import Dihedral
 from manifold_ae.groups.finite_group import FiniteGroup
 from manifold_ae.groups.gl import GL
+from manifold_ae.groups.irreducible import harmonics, irrep
+from manifold_ae.groups.irreducible_finite import irreps
+from manifold_ae.groups.learned import LearnedRepresentation
 from manifold_ae.groups.polyhedral import Icosahedral, Octahedral, Tetrahedral
 from manifold_ae.groups.product import Product
+from manifold_ae.groups.representations import (
+    Defining,
+    Factor,
+    Representation,
+    Sum,
+    TensorProduct,
+    Trivial,
+)
 from manifold_ae.groups.scale_translation import ScaleTranslation
+from manifold_ae.groups.scan import cumulative
 from manifold_ae.groups.se2 import SE2
 from manifold_ae.groups.se3 import SE3
 from manifold_ae.groups.so2 import SO2
@@ -29,17 +41,29 @@ __all__ = [
     "SO3",
     "Affine",
     "Cyclic",
+    "Defining",
     "Dihedral",
+    "Factor",
     "FiniteGroup",
     "Group",
     "Icosahedral",
+    "LearnedRepresentation",
     "LieGroup",
     "Octahedral",
     "Product",
+    "Representation",
     "ScaleTranslation",
+    "Sum",
+    "TensorProduct",
     "Tetrahedral",
     "Torus",
+    "Trivial",
+    "cumulative",
+    "defects",
     "finite",
+    "harmonics",
+    "irrep",
+    "irreps",
     "names",
     "parse",
     "rotations",
