@@ -18,6 +18,7 @@ from .mnist import load_mnist
 from .scaling import Scaling
 from .splits import split_rows
 from .torus import PeriodicPicture, load_torus
+from .traces import Traces
 
 __all__ = [
     "Dataset",
@@ -26,6 +27,7 @@ __all__ = [
     "PeriodicPicture",
     "Scaling",
     "Shuffled",
+    "Traces",
     "check_counts",
     "from_array",
     "load",
