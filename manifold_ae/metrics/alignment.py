@@ -76,8 +76,9 @@ def align_matrices(
     r"""The best-conditioned A of the near-null space of A ↦ Aρ_true − ρA.
 
     The near-null space is spanned by the solutions whose own residual is at most ``tolerance``, or
-    at most twice the least. Actions that reach through the whole group tell inequivalent blocks
-    well apart (residual 2 over the Haar law, for orthogonal ones); small actions do not. κ is
+    at most twice the least. That is meant for actions that reach through the whole group: over the
+    Haar law orthogonal blocks that are inequivalent have residual 2. Small actions tell blocks less
+    well apart; where the largest residual is below 2, the tolerance is less in proportion. κ is
     minimised from a closed form that is optimal for orthogonal representations, and from seeded
     random starts, so that the result depends on the arguments alone. Unchanged by orthogonal
     changes of basis of either representation.
@@ -112,7 +113,7 @@ def align_matrices(
     p, q = _filled(rho, n).cpu().numpy(), _filled(rho_true, n).cpu().numpy()
     gap = np.abs(np.trace(p, axis1=1, axis2=2) - np.trace(q, axis1=1, axis2=2)).mean()
     values, solutions = _solutions(p, q)
-    near = values <= max(tolerance, 2 * values[0])
+    near = values <= max(tolerance * min(1.0, values[-1] / 2), 2 * values[0])
     space = solutions[near]
     best = _best_conditioned(space, q, seed)
     best *= np.sqrt(n) / np.linalg.norm(best)

@@ -98,10 +98,9 @@ def find_blocks(
         matrices: generators or values of a representation, of shape ``(*, n, n)``. Generators show
             blocks better: values near the identity differ little from it, and count it as inside.
         sizes: of the blocks to look for. By default the finest are found.
-        tolerance: what counts as nothing, as a fraction of a norm: of \|[M, X]\|/(\|M\| \|X\|) in
-            the commutant, and of a coupling between blocks relative to the smaller of both. Errors
-            of a few hundredths of the matrices' norm are forgiven. Blocks weaker than ``tolerance``
-            squared times the mean are not told from noise.
+        tolerance: what counts as nothing, relative to the root mean square of the rows: entries
+            that couple two blocks, in every dimension of the smaller one. At 0.1 errors of some
+            hundredths are forgiven, and a block of a tenth of the mean weight is taken for one.
         orthogonal: look for an orthogonal basis, for which the matrices, up to errors, must be
             orthogonal or antisymmetric in the coordinates given. Otherwise for any basis.
 
@@ -125,10 +124,8 @@ def find_blocks(
     groups, basis = min(
         candidates, key=lambda c: (-len(c[0]), _off_block(_in(m, c[1]), list(map(len, c[0]))))
     )
-    found = tuple(len(group) for group in groups)
-    if wanted is None:
-        wanted = found
-    elif orthogonal:
+    wanted = wanted or tuple(len(group) for group in groups)
+    if orthogonal:
         arranged = [_arrange(g, q, wanted) for g, q in candidates]
         arranged.sort(key=lambda q: _off_block(_in(m, q), wanted))
         basis = min(
@@ -223,15 +220,16 @@ def _merged(
         return [list(range(n))], np.eye(n)
     energy = np.square(_in(m, basis)).sum(0)
     energy = energy + energy.T
-    floor = tolerance * energy.sum() / n
+    mean = energy.sum() / n
     groups = [list(group) for group in groups]
     while len(groups) > 1:
         owner = np.zeros((len(groups), n))
         for row, group in zip(owner, groups, strict=True):
             row[group] = 1
         coupling = owner @ energy @ owner.T
-        own = coupling.sum(1)
-        ratio = coupling / np.maximum(np.maximum(np.minimum(own[:, None], own), floor), 1e-300)
+        counts = owner.sum(1)
+        # An irreducible block that is cut in two is coupled by so much in every dimension.
+        ratio = coupling / (np.minimum(counts[:, None], counts) * max(mean, 1e-300))
         np.fill_diagonal(ratio, 0)
         a, b = sorted(np.unravel_index(ratio.argmax(), ratio.shape))
         if ratio[a, b] <= tolerance**2:

@@ -16,9 +16,9 @@ angle, of the integer ω between −10 and 10 that suits best. The sign of ω is
 components' signs; |ω| is reported.
 
 For an irreducible ρ_k that is given, of another group, the components have no preferred basis: the
-best linear map B from them to the space of ρ_k is found with it. The dispersion of ρ_k(g)⁻¹ B y,
-relative to E \|B y\|², is least at an eigenvector. No scaling to equal variance is needed, which
-for elements g drawn at random would leave an error.
+best affine map B from them to the space of ρ_k is found with it: the dispersion of ρ_k(g)⁻¹ B(y),
+relative to E \|B(y)\|², is least at an eigenvector. So neither a scaling to equal variance nor a
+mean over g_k is relied on, which for elements drawn at random would leave an error.
 
 References:
     Tonnaer, Pérez Rey, Menkovski, Holenderski, Portegies: Quantifying and Learning Linear
@@ -49,7 +49,7 @@ class GivenFactor:
     Attributes:
         actions: one for each point of the factor's axis of the grid, as the irreps take them.
         irreps: orthogonal irreducible representations to choose from, ``rho(actions)`` of shape
-            ``(n, s, s)``.
+            ``(n, s, s)``; those larger than the latent space are out of the question.
     """
 
     actions: Tensor
@@ -158,21 +158,24 @@ def dispersion(z: Tensor, matrices: Tensor) -> float:
     return (back - back.mean(0)).square().sum(-1).mean().item() / total
 
 
-def _components(varying: Tensor, size: int) -> Tensor:
-    r"""The leading principal components, scaled to E \|y\|² = 1 in equal parts, ``(*, size)``.
-
-    Components that are rounding alone are left at zero.
-    """
+def _require_room(varying: Tensor, size: int) -> None:
     if varying.shape[-1] < size:
         raise ValueError(
             f"z has {varying.shape[-1]} latent dimensions: expected at least {size}, the size of a "
             "representation of each factor"
         )
+
+
+def _components(varying: Tensor, size: int) -> Tensor:
+    r"""The leading principal components, scaled to E \|y\|² = 1 in equal parts, ``(*, size)``.
+
+    Components that are rounding alone are left at zero.
+    """
     flat = varying.flatten(0, -2)
     spectrum, axes = torch.linalg.eigh(flat.mT @ flat / len(flat))
     spectrum, axes = spectrum[-size:], axes[:, -size:]
     kept = spectrum > ROUNDING * spectrum[-1]
-    scale = torch.where(kept, spectrum, 1.0).rsqrt() * kept / kept.sum().sqrt()
+    scale = torch.where(kept, spectrum, 1.0).rsqrt() * kept / kept.double().sum().sqrt()
     return varying @ (axes * scale)
 
 
@@ -184,8 +187,9 @@ def _circle(varying: Tensor, axis: int, max_weight: int) -> tuple[float, int]:
             f"z has {n} angles on axis {axis}: expected more than {2 * max_weight}, so that "
             f"weights up to {max_weight} differ on them; take a smaller max_weight or more angles"
         )
+    _require_room(varying, 2)
     plane = torch.view_as_complex(_components(varying, 2).contiguous())
-    profile = plane.movedim(axis, 0).flatten(1).mean(1)
+    profile = plane.movedim(axis, 0).reshape(n, -1).mean(1)
     power = torch.fft.fft(profile).abs().square() / n**2
     weights = torch.arange(1, max_weight + 1, device=power.device)
     shared = torch.maximum(power[weights], power[-weights])
@@ -196,7 +200,7 @@ def _circle(varying: Tensor, axis: int, max_weight: int) -> tuple[float, int]:
 def _given(varying: Tensor, axis: int, factor: GivenFactor) -> tuple[float, int]:
     if not factor.irreps:
         raise ValueError(f"factors[{axis}].irreps is empty: expected one representation or more")
-    found = []
+    found, smallest = [], 0
     for k, rho in enumerate(factor.irreps):
         matrices = finite(f"factors[{axis}].irreps[{k}]", rho(factor.actions)).to(varying.device)
         n, s = varying.shape[axis], matrices.shape[-1]
@@ -210,18 +214,23 @@ def _given(varying: Tensor, axis: int, factor: GivenFactor) -> tuple[float, int]
                 f"factors[{axis}].irreps[{k}] is not orthogonal: expected the irrep in a basis in "
                 "which it is"
             )
-        y = _components(varying, s).movedim(axis, 0).flatten(1, -2)
+        smallest = min(smallest or s, s)
+        if s > varying.shape[-1]:
+            continue
+        y = _components(varying, s).movedim(axis, 0).reshape(n, -1, s)
         found.append((_best_dispersion(y, matrices), k))
+    _require_room(varying, smallest)
     return min(found)
 
 
 def _best_dispersion(y: Tensor, matrices: Tensor) -> float:
     r"""min_B 1 − \|E ρᵀ B y\|² / E \|B y\|², for y of shape ``(n, m, s)`` and ρ ``(n, s, s)``.
 
-    With C_{jia} = E ρ_ij y_a and S = E y yᵀ, it is 1 minus the largest eigenvalue of C S⁻¹ Cᵀ,
-    contracted over i and a.
+    y is given a further component, the constant 1, so that B is affine. With C_{jia} = E ρ_ij y_a
+    and S = E y yᵀ, it is 1 minus the largest eigenvalue of C S⁻¹ Cᵀ, contracted over i and a.
     """
     n, m = y.shape[:2]
+    y = torch.cat([y, torch.ones_like(y[..., :1])], -1)
     correlation = torch.einsum("nij,na->jia", matrices, y.mean(1)) / n
     flat = y.flatten(0, 1)
     inverse = torch.linalg.pinv(flat.mT @ flat / (n * m), rtol=ROUNDING, hermitian=True)
