@@ -1,6 +1,38 @@
 """Measures of what was learned."""
 
+from manifold_ae.metrics.alignment import Alignment, align, align_matrices
+from manifold_ae.metrics.blocks import Blocks, find_blocks, off_block_energy
+from manifold_ae.metrics.disentanglement import Disentanglement, GivenFactor, d_lsbd, dispersion
+from manifold_ae.metrics.equivariance import equivariance_error, trace_equivariance
+from manifold_ae.metrics.homomorphism import (
+    HomomorphismDefects,
+    homomorphism_defects,
+    random_actions,
+)
 from manifold_ae.metrics.likelihood import evaluate_bound
+from manifold_ae.metrics.rollout import HORIZONS, RolloutErrors, evaluate_rollout, rollout_errors
 from manifold_ae.metrics.topology import winding_matrix
 
-__all__ = ["evaluate_bound", "winding_matrix"]
+__all__ = [
+    "HORIZONS",
+    "Alignment",
+    "Blocks",
+    "Disentanglement",
+    "GivenFactor",
+    "HomomorphismDefects",
+    "RolloutErrors",
+    "align",
+    "align_matrices",
+    "d_lsbd",
+    "dispersion",
+    "equivariance_error",
+    "evaluate_bound",
+    "evaluate_rollout",
+    "find_blocks",
+    "homomorphism_defects",
+    "off_block_energy",
+    "random_actions",
+    "rollout_errors",
+    "trace_equivariance",
+    "winding_matrix",
+]
