@@ -118,6 +118,11 @@ class LieGroup(Group):
     #: basis that closes.
     periods: tuple[tuple[float, ...], ...] = ()
 
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """Dimensions of the direct factors, whose coordinates come in turn."""
+        return (self.dim,)
+
     def exp(self, X: Tensor) -> Tensor:
         """exp X of shape ``(*, *element_shape)``, for coordinates X of shape ``(*, dim)``."""
         self._require_coordinates("X", X)

@@ -11,7 +11,7 @@ gh is the action of the product: of a Lie group log(exp X exp Y), which wraps wh
 closes. Two numbers would not do it for X + Y: a rotation by weight 0.9 satisfies that exactly.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -25,6 +25,7 @@ __all__ = [
     "adjacency",
     "bracket_defect",
     "closure_defect",
+    "frequency",
     "homomorphism_error",
     "identity_error",
     "inverse_error",
@@ -198,3 +199,19 @@ def sparsity(generators: Tensor) -> Tensor:
     values = torch.linalg.eigvalsh(energy).clamp_min(0.0)
     gain = adjacency(T, soft_root).sum() - soft_root(values).sum()
     return (gain / 2).to(generators.dtype)
+
+
+def frequency(generators: Tensor, parts: Sequence[int]) -> Tensor:
+    r"""How fast each direct factor of the group turns what it turns, in all; a scalar.
+
+    ½ Σ_f tr √(Σ_{i ∈ f} Tᵢᵀ Tᵢ), for T₁, …, T_d of shape ``(d, n, n)`` and factors f, of which
+    ``parts`` are the dimensions. It does not depend on the orthonormal basis of the latents. Of a
+    torus it is Σ \|w\|, over all angles and all planes: of the representations that tell all points
+    apart the least are those in which each plane turns with one angle, once, since (θ, φ) ↦ (θ + φ, φ)
+    is as faithful as (θ, φ) ↦ (θ, φ), and costs one more. It pulls all weights to zero besides: let
+    it fade.
+    """
+    T = generators.double()
+    energy = torch.stack([product(t.mT, t).sum(0) for t in T.split(list(parts))])
+    values = torch.linalg.eigvalsh(energy).clamp_min(0.0)
+    return (soft_root(values).sum() / 2).to(generators.dtype)

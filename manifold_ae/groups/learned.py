@@ -313,8 +313,8 @@ class LearnedRepresentation(nn.Module):
         """What is left to learn, as scalars by name, with finite gradients; see ``defects``.
 
         ``bracket``, of a linear φ over pairs of the basis, of a perceptron over X and Y if they
-        are given; ``closure``, where the group has closed subgroups; ``table``, of lookups;
-        ``sparsity``, of soft blocks.
+        are given; ``closure``, where the group has closed subgroups; ``frequency``, of a linear
+        φ; ``table``, of lookups; ``sparsity``, of soft blocks.
 
         Args:
             X: actions of shape ``(n, dim)``.
@@ -332,6 +332,9 @@ class LearnedRepresentation(nn.Module):
             found["bracket"] = defects.bracket_defect(self, X, Y)
         if getattr(self.group, "periods", ()):
             found["closure"] = defects.closure_defect(self, dtype=like.dtype, device=like.device)
+        if self.phi == "linear":
+            assert isinstance(self.group, LieGroup)
+            found["frequency"] = defects.frequency(self.generators(), self.group.parts)
         if self.soft:
             found["sparsity"] = defects.sparsity(self.generators())
         return found

@@ -109,6 +109,10 @@ class _LieProduct(Product, LieGroup):
         return all(factor.is_abelian for factor in self.factors)
 
     @property
+    def parts(self) -> tuple[int, ...]:
+        return tuple(part for factor in self.factors for part in factor.parts)
+
+    @property
     def periods(self) -> tuple[tuple[float, ...], ...]:  # type: ignore[override]
         found, before = [], 0
         for factor in self.factors:

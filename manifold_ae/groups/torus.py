@@ -49,6 +49,10 @@ class Torus(LieGroup):
         return f"torus:{self.n}"
 
     @property
+    def parts(self) -> tuple[int, ...]:
+        return (1,) * self.n
+
+    @property
     def periods(self) -> tuple[tuple[float, ...], ...]:  # type: ignore[override]
         return tuple(tuple(float(i == k) for i in range(self.n)) for k in range(self.n))
 

@@ -1,6 +1,7 @@
 """What is trained: models, and the observation models that they share."""
 
-from manifold_ae.models import likelihoods
-from manifold_ae.models.delta_vae import DeltaVAE, known_divergence
+from manifold_ae.models import likelihoods, transitions
+from manifold_ae.models.delta_vae import DeltaVAE
+from manifold_ae.models.homomorphism import HomomorphismAutoencoder
 
-__all__ = ["DeltaVAE", "known_divergence", "likelihoods"]
+__all__ = ["DeltaVAE", "HomomorphismAutoencoder", "likelihoods", "transitions"]

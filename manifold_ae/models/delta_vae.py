@@ -37,7 +37,7 @@ from manifold_ae.manifolds import Manifold
 from manifold_ae.models.heads import PosteriorHead
 from manifold_ae.models.likelihoods import Gaussian, Likelihood
 
-__all__ = ["DeltaVAE", "known_divergence"]
+__all__ = ["DeltaVAE", "known_divergence", "out_features"]
 
 
 def _exact(q: ManifoldDistribution, prior: ManifoldDistribution, z: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ class DeltaVAE(nn.Module):
                     "in likelihood=likelihoods.Gaussian(event_shape)"
                 )
             likelihood = Gaussian(shape)
-        features = _out_features("encoder", encoder)
+        features = out_features("encoder", encoder)
         self.manifold = manifold
         self.prior = manifold.default_prior() if prior is None else prior
         self.make_posterior = posterior
@@ -157,7 +157,7 @@ class DeltaVAE(nn.Module):
         )
         self.decoder = decoder
         self.likelihood = likelihood
-        self.output = likelihood.output_layer(_out_features("decoder", decoder))
+        self.output = likelihood.output_layer(out_features("decoder", decoder))
 
     # ---- the parts --------------------------------------------------------------------------
 
@@ -310,7 +310,7 @@ class DeltaVAE(nn.Module):
         return self.likelihood.mean(output)
 
 
-def _out_features(role: str, module: nn.Module) -> int:
+def out_features(role: str, module: nn.Module) -> int:
     """How many features a network gives: its own word, or its last layer's."""
     for layer in (module, *reversed(list(module.modules()))):
         size = getattr(layer, "out_features", None)

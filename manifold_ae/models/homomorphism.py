@@ -1,0 +1,343 @@
+r"""The homomorphism autoencoder (HAE): latents on which actions act linearly.
+
+From transitions (o₁, g₁, o₂, …, g_T, o_{T+1}) it learns an encoder h, a decoder d and a matrix
+representation ρ of the actions, such that the latent of the first observation, moved by the
+actions, is the latent of every later one. With ẑ_t = ρ(g_{t−1}) ⋯ ρ(g₁) h(o₁), the loss is
+
+    w_rec Σ_{t=1}^{T+1} −log p(o_t | d(ẑ_t)) + w_pred Σ_{t=2}^{T+1} |h(o_t) − ẑ_t|²
+        + Σ_k w_k · penalty_k(ρ).                                                        (1)
+
+Reconstruction counts the first observation as well, which the paper leaves out. Keurti et al.
+weigh the prediction term (by 400, beside a cross-entropy summed over pixels), Nayak the
+reconstruction: here both weights have a name.
+
+With a latent manifold M the encoder gives a law q(z | o₁) on it, ẑ₁ is a sample, and w_rec weighs
+
+    −E_{q(z|o₁)} Σ_t log p(o_t | d(ẑ_t)) + KL(q(· | o₁) ‖ prior),                          (2)
+
+the bound on −log p(o₁, …, o_{T+1} | g₁, …, g_T). On Euclidean(n) that is a Gaussian variational
+HAE; on a sphere, a torus or SO(3), a ΔVAE that the group moves. h(o) is then the law's location.
+
+References:
+    H. Keurti, H.-R. Pan, M. Besserve, B. Grewe, B. Schölkopf, *Homomorphism Autoencoder: Learning
+    Group Structured Representations from Observed Transitions*, ICML 2023, §4,
+    https://arxiv.org/abs/2207.12067
+    P. K. Nayak, *Constructions for Diffusion that Leverage HAE Guarantees*, §1.3.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import kl_divergence
+
+from manifold_ae.distributions import HeatKernel, ManifoldDistribution
+from manifold_ae.groups import FiniteGroup, Group
+from manifold_ae.manifolds import Manifold
+from manifold_ae.models.delta_vae import out_features
+from manifold_ae.models.heads import PosteriorHead
+from manifold_ae.models.inference import infer_action
+from manifold_ae.models.likelihoods import Gaussian, Likelihood
+from manifold_ae.models.transitions import ByRepresentation, Still, Transition
+
+__all__ = ["HomomorphismAutoencoder"]
+
+#: A point moved by ρ may be so far from the manifold, in float32.
+ON_MANIFOLD = 1e-4
+
+
+class HomomorphismAutoencoder(nn.Module):
+    """An autoencoder whose latent space carries a representation of the observed actions.
+
+    Arguments:
+        encoder: module from observations ``(*, *event_shape)`` to features ``(*, f)``; f is its
+            ``out_features``, or that of its last layer that has one. The model owns the linear
+            layer from features to latents.
+        decoder: module from latents ``(*, size)`` (with a manifold, ``manifold.embedding_size``) to
+            features ``(*, g)``; the likelihood owns the layer from there to observations.
+        representation: ρ, from actions to matrices ``(*, n, n)``, with ``group`` and ``size``:
+            ``groups.LearnedRepresentation``, one of ``groups.representations``; or a
+            ``models.transitions.Transition`` in its place.
+        likelihood: the observation model; Gaussian of unit variance on the encoder's
+            ``event_shape`` if none is given.
+        manifold: latent manifold, for (2); none for the deterministic model, whose latents have the
+            size of ρ. ρ has to keep the manifold, whatever is learned: an orthogonal one keeps a
+            sphere; one of planar blocks, the flat torus; one of size 3, SO3, whose points it
+            multiplies on the left.
+        posterior: law on the manifold, as in ``DeltaVAE``.
+        prediction_weight, reconstruction_weight: w_pred and w_rec of (1).
+        penalties: weights of the representation's penalties, by name; see its ``penalties()``.
+        initial_time: see ``PosteriorHead``.
+
+    Raises:
+        ValueError: if the sizes do not agree, ρ does not keep the manifold, a weight is negative or
+            a penalty unknown.
+
+    Example:
+        >>> from manifold_ae.groups import LearnedRepresentation, Torus
+        >>> from manifold_ae.nn import MLP
+        >>> rho = LearnedRepresentation(Torus(2), blocks=[2, 2])
+        >>> hae = HomomorphismAutoencoder(MLP(64, (128,)), MLP(4, (128,)), rho)
+        >>> sorted(hae.loss(torch.rand(16, 3, 64), torch.rand(16, 2, 2)))
+        ['loss', 'mse', 'prediction', 'reconstruction']
+        >>> hae.rollout(torch.rand(5, 64), torch.rand(5, 10, 2)).shape
+        torch.Size([5, 11, 64])
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        representation: Any,
+        likelihood: Likelihood | None = None,
+        *,
+        manifold: Manifold | None = None,
+        posterior: Callable[..., ManifoldDistribution] = HeatKernel,
+        prediction_weight: float = 1.0,
+        reconstruction_weight: float = 1.0,
+        penalties: Mapping[str, float] | None = None,
+        initial_time: float = 0.02,
+    ) -> None:
+        super().__init__()
+        if likelihood is None:
+            shape = getattr(encoder, "event_shape", None)
+            if shape is None:
+                raise ValueError(
+                    f"{type(encoder).__name__} does not tell its event_shape; pass likelihood=, as "
+                    "in likelihood=likelihoods.Gaussian(event_shape)"
+                )
+            likelihood = Gaussian(shape)
+        self.penalty_weights = dict(penalties or {})
+        weights = {
+            "prediction_weight": prediction_weight,
+            "reconstruction_weight": reconstruction_weight,
+            **self.penalty_weights,
+        }
+        for name, weight in weights.items():
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"{name} = {weight!r}: expected a finite number of at least 0")
+        self.prediction_weight = prediction_weight
+        self.reconstruction_weight = reconstruction_weight
+        self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
+        self.manifold, self.make_posterior = manifold, posterior
+        features = out_features("encoder", encoder)
+        if isinstance(representation, Transition):
+            self.transition = representation
+        elif manifold is None:
+            self.transition = ByRepresentation(representation)
+        else:
+            self.transition = ByRepresentation(representation, _columns(manifold, representation))
+        if manifold is None:
+            self.head: nn.Module = nn.Linear(features, self.transition.size)
+        else:
+            _check_keeps(manifold, self.transition)
+            self.head = PosteriorHead(features, manifold, initial=initial_time)
+        self.output = likelihood.output_layer(out_features("decoder", decoder))
+        known = self._penalties()
+        for name in self.penalty_weights:
+            if name not in known:
+                listed = ", ".join(known) or "none"
+                raise ValueError(
+                    f"penalties: {name!r} is unknown; this representation has {listed}"
+                )
+
+    @property
+    def group(self) -> Group:
+        """The group of the actions."""
+        return self.transition.group
+
+    @property
+    def representation(self) -> Any:
+        """ρ.
+
+        Raises:
+            AttributeError: if latents are moved by something else.
+        """
+        return self.transition.representation
+
+    # ---- the parts --------------------------------------------------------------------------
+
+    def _features(self, o: Tensor) -> Tensor:
+        return self.encoder(self.likelihood.encoder_input(o))
+
+    def posterior(self, o: Tensor) -> ManifoldDistribution:
+        """q(z | o), of batch shape ``(*)``; with a manifold only."""
+        if self.manifold is None:
+            raise ValueError("a deterministic model has no posterior; give it a manifold")
+        location, time = self.head(self._features(o))
+        return self.make_posterior(self.manifold, location, time, validate_args=False)
+
+    def encode(self, o: Tensor) -> Tensor:
+        """h(o), of shape ``(*, size)``, for observations ``(*, *event_shape)``."""
+        found = self.head(self._features(o))
+        return found if self.manifold is None else self._flat(found[0])
+
+    def decode(self, z: Tensor) -> Tensor:
+        """E[o | z] of shape ``(*, *event_shape)``, for latents z ``(*, size)``."""
+        return self.likelihood.mean(self._output(z))
+
+    def _flat(self, points: Tensor) -> Tensor:
+        assert self.manifold is not None
+        return points.flatten(points.dim() - len(self.manifold.ambient_shape))
+
+    def _embed(self, z: Tensor) -> Tensor:
+        """What the decoder sees of latents, and where they are compared."""
+        if self.manifold is None:
+            return z
+        return self.manifold.embed(z.unflatten(-1, self.manifold.ambient_shape))
+
+    def _output(self, z: Tensor) -> Tensor:
+        return self.output(self.decoder(self._embed(z)))
+
+    # ---- training ---------------------------------------------------------------------------
+
+    def loss(
+        self, observations: Tensor, actions: Tensor, kl_weight: float = 1.0
+    ) -> dict[str, Tensor]:
+        """Named terms of (1), averaged over the batch.
+
+        Arguments:
+            observations: ``(n, T + 1, *event_shape)``.
+            actions: ``(n, T, group.dim)``, algebra coordinates; ``(n, T)`` of integers for a finite
+                group.
+            kl_weight: of the KL term, while it is warmed up.
+
+        Returns:
+            ``loss``, the only one with a gradient; ``reconstruction`` in nats a trace;
+            ``prediction``; ``mse`` per feature of an observation; with a manifold, ``kl``; every
+            penalty that has a weight.
+        """
+        self._check(observations, actions)
+        first = observations[:, 0]
+        terms: dict[str, Tensor] = {}
+        if self.manifold is None:
+            latents = self.encode(observations)
+            path = predicted = self.transition.unroll(latents[:, 0], actions)
+        else:
+            location, time = self.head(self._features(observations))
+            latents = self._flat(location)
+            q = self.make_posterior(self.manifold, location[:, 0], time[:, 0], validate_args=False)
+            terms["kl"] = kl_divergence(q.limit, self.manifold.default_prior()).mean()
+            predicted = self.transition.unroll(latents[:, 0], actions)
+            path = self.transition.unroll(self._flat(q.rsample()), actions)
+        log_prob, error = self.likelihood.batch_terms(self._output(path), observations)
+        terms["reconstruction"] = -log_prob * observations.shape[1]
+        gap = (self._embed(latents) - self._embed(predicted))[:, 1:]
+        terms["prediction"] = gap.square().sum((-1, -2)).mean()
+        loss = self.reconstruction_weight * (
+            terms["reconstruction"] + kl_weight * terms.get("kl", torch.zeros_like(log_prob))
+        )
+        if not isinstance(self.transition, Still):
+            loss = loss + self.prediction_weight * terms["prediction"]
+        if self.penalty_weights:
+            penalties = self._penalties()
+            for name, weight in self.penalty_weights.items():
+                terms[name] = penalties[name]
+                loss = loss + weight * penalties[name]
+        return {
+            "loss": loss,
+            "mse": error.detach(),
+            **{name: value.detach() for name, value in terms.items()},
+        }
+
+    forward = loss
+
+    def _penalties(self) -> dict[str, Tensor]:
+        given = getattr(self.transition, "representation", None)
+        return given.penalties() if hasattr(given, "penalties") else {}
+
+    def _check(self, observations: Tensor, actions: Tensor) -> None:
+        event = self.likelihood.event_shape
+        steps = actions.shape[1] if actions.dim() > 1 else 0
+        own = () if isinstance(self.group, FiniteGroup) else (self.group.dim,)
+        if tuple(actions.shape[2:]) != own or steps < 1:
+            raise ValueError(
+                f"actions of shape {tuple(actions.shape)}: expected (n, T{_list(own)}), T at least "
+                f"1, for {self.group!r}"
+            )
+        wanted = (len(actions), steps + 1, *event)
+        if tuple(observations.shape) != wanted:
+            raise ValueError(
+                f"observations of shape {tuple(observations.shape)}: expected {wanted}, one more "
+                f"than the {steps} action(s) of each of {len(actions)} trace(s)"
+            )
+
+    # ---- use --------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def rollout(self, o: Tensor, actions: Tensor) -> Tensor:
+        """Predicted observations ``(*, T + 1, *event_shape)``, the first without an action.
+
+        For o ``(*, *event_shape)`` and T actions ``(*, T, group.dim)``; they are predicted in
+        latent space, and o is all that is ever looked at.
+        """
+        return self.decode(self.transition.unroll(self.encode(o), actions))
+
+    def infer_action(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+        """The action that leads from one observation to another, and how well it does.
+
+        Returns:
+            The action minimising |h(after) − ρ(g) h(before)|² ``(*, group.dim)``, or an integer
+            ``(*)`` for a finite group; and that least value ``(*)``. Where several actions do
+            equally well (a symmetric object), one of them.
+        """
+        with torch.no_grad():
+            return infer_action(self.transition, self.encode(before), self.encode(after))
+
+    @torch.no_grad()
+    def traverse(self, o: Tensor, direction: Tensor, amounts: Tensor) -> Tensor:
+        """Observations along a line in the algebra: d(ρ(s X) h(o)) ``(*, k, *event_shape)``.
+
+        For observations o ``(*, *event_shape)``, a direction X ``(group.dim,)`` and amounts s
+        ``(k,)``.
+        """
+        if isinstance(self.group, FiniteGroup):
+            raise ValueError(
+                f"{self.group!r} is finite: it has no algebra to go along; use rollout"
+            )
+        z = self.encode(o).unsqueeze(-2)
+        return self.decode(self.transition.step(z, amounts[:, None] * direction))
+
+
+def _list(shape: tuple[int, ...]) -> str:
+    return "".join(f", {n}" for n in shape)
+
+
+def _columns(manifold: Manifold, representation: Any) -> int:
+    """How many vectors of ρ's size make a point of M."""
+    whole = math.prod(manifold.ambient_shape)
+    if manifold.ambient_shape[0] != representation.size:
+        raise ValueError(
+            f"a representation of size {representation.size} does not act on points of {manifold!r}"
+            f", of shape {manifold.ambient_shape}: expected size {manifold.ambient_shape[0]}"
+        )
+    return whole // representation.size
+
+
+def _check_keeps(manifold: Manifold, transition: Transition) -> None:
+    """Refuse a transition that takes points off the manifold."""
+    generator = torch.Generator().manual_seed(0)
+    like = next(transition.parameters(), torch.zeros(()))
+    where = {"dtype": like.dtype, "device": like.device}
+    points = manifold.default_prior().sample((16,), generator=generator).to(**where)
+    z = points.flatten(1)
+    if z.shape[-1] != transition.size:
+        raise ValueError(
+            f"a transition of latents of size {transition.size} does not act on points of "
+            f"{manifold!r}, of shape {manifold.ambient_shape}"
+        )
+    group = transition.group
+    if isinstance(group, FiniteGroup):
+        action = torch.arange(16, device=like.device) % group.order
+    else:
+        action = torch.randn(16, group.dim, generator=generator).to(**where)
+    with torch.no_grad():
+        moved = transition.step(z, action).unflatten(-1, manifold.ambient_shape)
+        gap = (moved - manifold.projx(moved)).abs().max().item()
+    if not gap < ON_MANIFOLD:
+        raise ValueError(
+            f"the representation takes points of {manifold!r} off it, by {gap:.3g}: expected one "
+            "that keeps it, such as an orthogonal one on a sphere, blocks=[2] * d on a flat torus"
+        )
