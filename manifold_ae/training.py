@@ -26,7 +26,15 @@ from tqdm import tqdm
 
 from manifold_ae.data.seeding import mix
 
-__all__ = ["Checkpoint", "NonFiniteLossError", "Schedule", "Source", "fit", "write_aside"]
+__all__ = [
+    "Checkpoint",
+    "NonFiniteLossError",
+    "Schedule",
+    "Source",
+    "fit",
+    "make_fabric",
+    "write_aside",
+]
 
 #: Version of the checkpoint's layout; a reader refuses those that it does not know.
 CHECKPOINT_FORMAT = 1
@@ -38,7 +46,7 @@ class Source(Protocol):
     """Where batches come from."""
 
     def __len__(self) -> int: ...
-    def epoch(self, k: int) -> Iterator[Tensor]: ...
+    def epoch(self, k: int) -> Iterator[Any]: ...
 
 
 class NonFiniteLossError(RuntimeError):
@@ -55,11 +63,14 @@ class Schedule:
             ``"one-cycle"``, a cosine up over the first 30 % and a cosine down.
         kl_warmup: the part of training over which the weight of the KL term rises linearly from 0
             to 1.
+        fade: the part of training after which ``fading_weight``, of penalties that are to vanish,
+            is 0; it falls linearly from 1. None for models that have none.
     """
 
     lr: float = 1e-3
     shape: str = "constant"
     kl_warmup: float = 0.0
+    fade: float | None = None
 
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:
@@ -68,6 +79,8 @@ class Schedule:
             raise ValueError(f"lr = {self.lr!r}: expected a positive number")
         if not 0 <= self.kl_warmup <= 1:
             raise ValueError(f"kl_warmup = {self.kl_warmup!r}: expected a part of training, 0 to 1")
+        if self.fade is not None and not 0 < self.fade <= 1:
+            raise ValueError(f"fade = {self.fade!r}: expected a part of training, up to 1, or None")
 
     def learning_rate(self, progress: float) -> float:
         """Learning rate when a fraction ``progress`` of all steps is done."""
@@ -83,7 +96,10 @@ class Schedule:
 
     def weights(self, progress: float) -> dict[str, float]:
         """Weights passed to the model when a fraction ``progress`` of all steps is done."""
-        return {"kl_weight": min(1.0, progress / self.kl_warmup) if self.kl_warmup > 0 else 1.0}
+        found = {"kl_weight": min(1.0, progress / self.kl_warmup) if self.kl_warmup > 0 else 1.0}
+        if self.fade is not None:
+            found["fading_weight"] = max(0.0, 1.0 - progress / self.fade)
+        return found
 
 
 @dataclass(frozen=True)
@@ -147,10 +163,36 @@ def write_metrics(path: Path, history: list[dict[str, float]]) -> None:
     write_aside(path, lambda temporary: temporary.write_text(text.getvalue(), encoding="utf-8"))
 
 
+def make_fabric(device: str = "auto", precision: str = "32-true", devices: int = 1) -> Fabric:
+    """Device, precision and processes, from their names on the command line."""
+    kind, _, index = device.partition(":")
+    if kind == "auto":
+        # Not Apple's GPU: it has no float64, in which the heat kernels are evaluated.
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
+        raise ValueError(f"device = {device!r}: expected auto, cpu, cuda or cuda:K")
+    if kind == "cpu" and index:
+        raise ValueError(f"device = {device!r}: there is one CPU, write 'cpu'")
+    if devices > 1:
+        raise ValueError(f"devices = {devices}: training on several devices is not supported yet")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device = 'cuda': this PyTorch sees no GPU; use --device cpu or auto")
+    which: Any = [int(index)] if index else devices
+    fabric = Fabric(accelerator=kind, devices=which, precision=precision)  # type: ignore[arg-type]
+    fabric.launch()
+    return fabric
+
+
 def make_optimizer(model: nn.Module, lr: float) -> torch.optim.Adam:
-    """Adam, in its fused form wherever the device has one."""
+    """Adam, in its fused form wherever the device has one.
+
+    A model may say by ``parameter_groups()`` which parameters learn faster: groups as torch's
+    optimisers take them, with a factor ``lr_scale``.
+    """
     devices = {parameter.device.type for parameter in model.parameters()}
-    return torch.optim.Adam(model.parameters(), lr=lr, fused=devices <= {"cpu", "cuda"})
+    own = getattr(model, "parameter_groups", None)
+    groups = [{"params": list(model.parameters())}] if own is None else own()
+    return torch.optim.Adam(groups, lr=lr, fused=devices <= {"cpu", "cuda"})
 
 
 def fit(
@@ -217,7 +259,7 @@ def fit(
             for step, batch in enumerate(source.epoch(epoch)):
                 done = (epoch + step / len(source)) / epochs
                 for group in optimizer.param_groups:
-                    group["lr"] = schedule.learning_rate(done)
+                    group["lr"] = schedule.learning_rate(done) * group.get("lr_scale", 1.0)
                 terms = step_model(batch, **schedule.weights(done))
                 step_optimizer.zero_grad(set_to_none=True)
                 fabric.backward(terms["loss"])
@@ -261,7 +303,7 @@ class _Record:
         self.checked = 0
         self.eager = False
 
-    def add(self, terms: Mapping[str, Tensor], batch: Tensor) -> None:
+    def add(self, terms: Mapping[str, Tensor], batch: Any) -> None:
         self.names = self.names or list(terms)
         row = torch.stack([terms[name].detach() for name in self.names])
         # On a CPU nothing waits for a value, so every step is looked at.

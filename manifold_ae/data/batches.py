@@ -5,6 +5,7 @@ the data has to be saved. Several processes see different rows in the same numbe
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,14 +24,15 @@ def _check_rank(rank: int, world_size: int) -> None:
 
 
 class Shuffled:
-    """Batches of the rows of one tensor, in an order drawn anew for each epoch.
+    """Batches of rows, of one tensor or of several alike, in an order drawn anew for each epoch.
 
     Of w processes with batches of b rows, one step takes together the rows that one process alone
     would take with batches of w·b, each process its part. Fewer than w rows at the end of an epoch
     are left for another; else every row comes once an epoch, in a smaller last batch if need be.
 
     Arguments:
-        x: The values, with shape `(n, *shape)`; batches are made on its device.
+        x: The values, with shape `(n, *shape)`; batches are made on its device. Of a tuple of
+            tensors with the same number of rows, the batches are tuples.
         batch_size: The number of rows of a batch, of one process.
         seed: Which orders.
         rank: The number of this process.
@@ -46,31 +48,42 @@ class Shuffled:
     """
 
     def __init__(
-        self, x: Tensor, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+        self,
+        x: Tensor | tuple[Tensor, ...],
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         at_least("batch_size", batch_size)
         _check_rank(rank, world_size)
-        if x.ndim == 0 or len(x) < world_size:
+        first, *others = x if isinstance(x, tuple) else (x,)
+        if first.ndim == 0 or len(first) < world_size:
             raise ValueError(
-                f"x has shape {tuple(x.shape)}: expected at least {world_size} row(s), "
+                f"x has shape {tuple(first.shape)}: expected at least {world_size} row(s), "
                 f"one for each process"
             )
+        for other in others:
+            if len(other) != len(first):
+                raise ValueError(f"x has tensors of {len(first)} and of {len(other)} rows")
+        self.rows, self.device = len(first), first.device
         self.x, self.batch_size, self.seed = x, batch_size, seed
         self.rank, self.world_size = rank, world_size
-        whole, rest = divmod(len(x), batch_size * world_size)
+        whole, rest = divmod(len(first), batch_size * world_size)
         self._steps = whole + (rest >= world_size)
 
     def __len__(self) -> int:
         """The number of steps of an epoch, the same for every process."""
         return self._steps
 
-    def epoch(self, k: int) -> Iterator[Tensor]:
+    def epoch(self, k: int) -> Iterator[Any]:
         """Yield the batches of epoch `k`, each with shape `(batch_size, *shape)` or shorter."""
         # drawn on the CPU, so that every device sees one order
-        order = torch.randperm(len(self.x), generator=generator_for("shuffle", self.seed, k))
-        order = order.to(self.x.device)
+        order = torch.randperm(self.rows, generator=generator_for("shuffle", self.seed, k))
+        order = order.to(self.device)
         for step in order.split(self.batch_size * self.world_size)[: self._steps]:
-            yield self.x[step.tensor_split(self.world_size)[self.rank]]
+            own = step.tensor_split(self.world_size)[self.rank]
+            yield tuple(x[own] for x in self.x) if isinstance(self.x, tuple) else self.x[own]
 
 
 class Fresh:

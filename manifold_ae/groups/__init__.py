@@ -9,6 +9,7 @@ from manifold_ae.groups.base import Group, LieGroup
 from manifold_ae.groups.cyclic import Cyclic
 from manifold_ae.groups.dihedral import Dihedral
 from manifold_ae.groups.finite_group import FiniteGroup
+from manifold_ae.groups.givens import GivensRepresentation
 from manifold_ae.groups.gl import GL
 from manifold_ae.groups.irreducible import harmonics, irrep
 from manifold_ae.groups.irreducible_finite import irreps
@@ -45,6 +46,7 @@ __all__ = [
     "Dihedral",
     "Factor",
     "FiniteGroup",
+    "GivensRepresentation",
     "Group",
     "Icosahedral",
     "LearnedRepresentation",

@@ -206,10 +206,10 @@ def frequency(generators: Tensor, parts: Sequence[int]) -> Tensor:
 
     ½ Σ_f tr √(Σ_{i ∈ f} Tᵢᵀ Tᵢ), for T₁, …, T_d of shape ``(d, n, n)`` and factors f, of which
     ``parts`` are the dimensions. It does not depend on the orthonormal basis of the latents. Of a
-    torus it is Σ \|w\|, over all angles and all planes: of the representations that tell all points
-    apart the least are those in which each plane turns with one angle, once, since (θ, φ) ↦ (θ + φ, φ)
-    is as faithful as (θ, φ) ↦ (θ, φ), and costs one more. It pulls all weights to zero besides: let
-    it fade.
+    torus it is Σ \|w\|, over all angles and all planes. Planes that turn with θ + φ and with φ tell
+    points apart as well as planes that turn with θ and with φ, and cost one more: the least of the
+    faithful are those in which each plane turns with one angle. It pulls all weights to zero
+    besides: let it fade.
     """
     T = generators.double()
     energy = torch.stack([product(t.mT, t).sum(0) for t in T.split(list(parts))])

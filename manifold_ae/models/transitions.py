@@ -8,6 +8,7 @@ latents z₁, …, z_{T+1} that they lead to. A homomorphism autoencoder moves b
 newest on the left. The others here know nothing of the group.
 """
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -86,7 +87,7 @@ class Unstructured(Transition):
         self.order = group.order if isinstance(group, FiniteGroup) else 0
         widths = [size + (self.order or group.dim), *hidden]
         layers: list[nn.Module] = []
-        for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+        for fan_in, fan_out in itertools.pairwise(widths):
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
         self.network = nn.Sequential(*layers, nn.Linear(widths[-1], size))
 

@@ -1,14 +1,12 @@
-"""Build, train, evaluate, save: the one place where data, models, training and pictures meet."""
+"""Runs of a ΔVAE: built, trained, evaluated, drawn."""
 
 import functools
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
@@ -21,25 +19,23 @@ from manifold_ae.experiments import VAE
 from manifold_ae.metrics import evaluate_bound
 from manifold_ae.models import DeltaVAE, known_divergence, likelihoods
 from manifold_ae.nn import MLP
-from manifold_ae.training import Checkpoint, Schedule, Source, fit, write_aside
+from manifold_ae.run.base import Run
+from manifold_ae.run.files import prepare_folder, save_arrays
+from manifold_ae.run.trials import train_with_restarts
+from manifold_ae.training import Checkpoint, Schedule, Source, make_fabric, write_aside
 
-__all__ = ["Run", "build_model", "load", "train"]
+__all__ = ["VAERun", "build_model", "describe", "load", "load_data", "resolve", "train"]
 
 
-@dataclass
-class Run:
-    """A trained model with what it takes to use it on raw data."""
+@dataclass(kw_only=True)
+class VAERun(Run):
+    """A trained ΔVAE with what it takes to use it on raw data."""
 
-    folder: Path | None
     config: VAE
     model: DeltaVAE
     scaling: Scaling
-    device: torch.device
-    history: list[dict[str, float]]
     dataset: Dataset | None = None
     dataset_name: str = ""
-    #: Whether this process is the one that writes, of those that train data-parallel.
-    is_main: bool = True
 
     # ---- data -------------------------------------------------------------------------------
 
@@ -123,33 +119,21 @@ class Run:
         generator = generator_for("sample", seed, device=self.device)
         return self.scaling.invert(self.model.sample(n, generator=generator).cpu())
 
+    def table(self, metrics: dict[str, Any]) -> str:
+        names = ("elbo", "kl", "mse", "log_likelihood", "mean_log_time", "seconds")
+        width = max(map(len, names))
+        lines = []
+        for name in names:
+            spread = metrics.get(f"{name}_se")
+            tail = "" if spread is None else f"  ± {spread:.2g}"
+            lines.append(f"{name:>{width}}  {metrics[name]:.6g}{tail}")
+        return "\n".join(lines)
+
     # ---- files ------------------------------------------------------------------------------
 
-    def finish(self, *, progress: bool = False) -> dict[str, Any]:
-        """Evaluate, save and draw a run that has been trained; the final metrics."""
-        self._own_folder()
-        metrics = self.evaluate(progress=progress)
-        self.save(metrics)
-        self.draw()
-        return metrics
-
-    def _own_folder(self) -> Path:
-        if self.folder is None:
-            raise ValueError(
-                "this run has no folder to write to; give one to train(config, folder)"
-            )
-        return self.folder
-
-    def save(self, metrics: dict[str, Any]) -> None:
-        """Weights, latents and final metrics beside the checkpoint."""
+    def save_latents(self) -> None:
+        """Locations, times and labels of every row, with row numbers, as ``latents.npz``."""
         folder = self._own_folder()
-        weights = {name: value.contiguous() for name, value in self.model.state_dict().items()}
-        metadata = {"format": "1", "config": self.config.to_toml()}
-        write_aside(
-            folder / "weights.safetensors",
-            lambda path: safetensors.torch.save_file(weights, path, metadata=metadata),
-        )
-        write_json(folder / "metrics.json", metrics)
         dataset = self.data()
         parts = {
             "train": (dataset.train, dataset.train_rows, dataset.train_labels),
@@ -171,8 +155,6 @@ class Run:
         """Every picture of the run, in ``figures/``; the paths written."""
         from manifold_ae import plots
 
-        folder = self._own_folder() / "figures"
-        folder.mkdir(exist_ok=True)
         dataset, manifold = self.data(), self.model.manifold
         count = min(4000, len(dataset.test))
         points = torch.from_numpy(self.encode(dataset.test[:count])["points"])
@@ -180,7 +162,6 @@ class Run:
         shown = self.scaled(dataset.test[:12])
         with torch.no_grad():
             rebuilt = self.model.decode(self.model.posterior_law(shown).loc)  # type: ignore[attr-defined]
-        history = {name: [row[name] for row in self.history] for name in self.history[0]}
         title = f"{dataset.name} on {manifold!r}"
         figures = {
             "latents": plots.latents(manifold, points, labels, title=title),
@@ -188,13 +169,9 @@ class Run:
                 manifold, self.decode, dataset.shape, at=plots.medoid(manifold, points)
             ),
             "reconstructions": plots.reconstructions(shown.cpu(), rebuilt.cpu()),
-            "curves": plots.curves(history),
+            "curves": plots.curves(self._curves()),
         }
-        paths = []
-        for name, figure in figures.items():
-            paths.append(folder / f"{name}.png")
-            plots.save(figure, paths[-1])
-        return paths
+        return self._draw(figures)
 
 
 # ---- building -------------------------------------------------------------------------------
@@ -296,28 +273,6 @@ def build_model(config: VAE, event_shape: tuple[int, ...]) -> DeltaVAE:
         )
 
 
-def make_fabric(config: VAE) -> Fabric:
-    """Device, precision and processes."""
-    kind, _, index = config.device.partition(":")
-    if kind == "auto":
-        # Not Apple's GPU: it has no float64, in which the heat kernels are evaluated.
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
-    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
-        raise ValueError(f"device = {config.device!r}: expected auto, cpu, cuda or cuda:K")
-    if kind == "cpu" and index:
-        raise ValueError(f"device = {config.device!r}: there is one CPU, write 'cpu'")
-    if config.devices > 1:
-        raise ValueError(
-            f"devices = {config.devices}: training on several devices is not supported yet"
-        )
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device = 'cuda': this PyTorch sees no GPU; use --device cpu or auto")
-    devices: Any = [int(index)] if index else config.devices
-    fabric = Fabric(accelerator=kind, devices=devices, precision=config.precision)  # type: ignore[arg-type]
-    fabric.launch()
-    return fabric
-
-
 def make_source(config: VAE, dataset: Dataset, scaling: Scaling, fabric: Fabric) -> Source:
     """Batches for training, on the device."""
     ranks = {"rank": fabric.global_rank, "world_size": fabric.world_size}
@@ -346,7 +301,7 @@ def train(
     progress: bool = False,
     dataset: Dataset | None = None,
     checkpoint_seconds: float = 10.0,
-) -> Run:
+) -> VAERun:
     """Train a ΔVAE as configured, and keep it in ``folder`` if one is given.
 
     Raises:
@@ -354,81 +309,56 @@ def train(
     """
     dataset = load_data(config) if dataset is None else dataset
     config = resolve(config, dataset)
-    fabric = make_fabric(config)
+    fabric = make_fabric(config.device, config.precision, config.devices)
     scaling = Scaling.fit(config.scaling, dataset.train, dataset.value_range)
     schedule = Schedule(config.lr, config.lr_schedule, config.kl_warmup)
     check_support(likelihoods.named(config.likelihood, dataset.shape), scaling.apply(dataset.train))
     # What cannot be trained is refused here, before anything is written.
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         build_model(config, dataset.shape).loss(scaling.apply(dataset.train[:2]))
-    folder = None if folder is None else prepare_folder(folder, config, resume)
-    extra = {
-        "config": config.to_mapping(),
-        "scaling": scaling.state_dict(),
-        "event_shape": list(dataset.shape),
-        "dataset": dataset.name,
-    }
-
-    def attempt(
-        config: VAE, folder: Path | None, start: Checkpoint | None, until: int | None
-    ) -> tuple[DeltaVAE, Checkpoint]:
-        model = build_model(config, dataset.shape)
-        if config.compile:
-            model.compile()
-        source = make_source(config, dataset, scaling, fabric)
-        last = fit(
-            model,
-            source,
-            epochs=config.epochs,
-            until=until,
-            schedule=schedule,
-            fabric=fabric,
-            seed=config.seed,
-            folder=folder,
-            checkpoint_seconds=checkpoint_seconds,
-            resume=start,
-            extra=extra,
-            progress=progress,
-        )
-        return model, last
-
-    start = existing_checkpoint(folder) if resume else None
-    winner = config
-    if config.restarts > 1:
-        # Trials are the same runs cut short: the best simply goes on.
-        trials = []
-        for k in range(config.restarts):
-            trial = config.replace(seed=mix("trial", config.seed, k) >> 1)
-            where = None if folder is None else folder / "trials" / str(k)
-            if where is not None:
-                where.mkdir(parents=True, exist_ok=True)
-            done = existing_checkpoint(where) if resume else None
-            if start is None and (done is None or done.epoch < config.restart_epochs):
-                done = attempt(trial, where, done, config.restart_epochs)[1]
-            if done is not None:
-                trials.append((done.history[config.restart_epochs - 1]["elbo"], trial, done))
-        _, winner, best = max(trials, key=lambda entry: entry[0])
-        start = start or best
-        extra["trials"] = [float(entry[0]) for entry in trials]
-    model, last = attempt(winner, folder, start, None)
-    return Run(
-        folder,
+    if folder is not None:
+        prepare_folder(folder, config, resume, _complete)
+    model, last = train_with_restarts(
         config,
-        model,
-        scaling,
-        fabric.device,
-        last.history,
-        dataset,
-        dataset.name,
+        lambda config: build_model(config, dataset.shape),
+        lambda config: make_source(config, dataset, scaling, fabric),
+        lambda row: row["elbo"],
+        schedule=schedule,
+        fabric=fabric,
+        folder=folder,
+        resume=resume,
+        extra={
+            "kind": "vae",
+            "config": config.to_mapping(),
+            "scaling": scaling.state_dict(),
+            "event_shape": list(dataset.shape),
+            "dataset": dataset.name,
+        },
+        progress=progress,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    return VAERun(
+        folder=folder,
+        config=config,
+        model=model,
+        scaling=scaling,
+        device=fabric.device,
+        history=last.history,
+        dataset=dataset,
+        dataset_name=dataset.name,
         is_main=fabric.is_global_zero,
     )
+
+
+def _complete(config: VAE) -> VAE:
+    return config.replace(divergence=resolved_divergence(config))
 
 
 def describe(config: VAE) -> str:
     """What ``train`` would do with a configuration, after one step of it; nothing is written."""
     dataset = load_data(config)
     config = resolve(config, dataset)
-    fabric = make_fabric(config)
+    fabric = make_fabric(config.device, config.precision, config.devices)
     scaling = Scaling.fit(config.scaling, dataset.train, dataset.value_range)
     model = build_model(config, dataset.shape).to(fabric.device)
     source = make_source(config, dataset, scaling, fabric)
@@ -444,72 +374,32 @@ def describe(config: VAE) -> str:
     )
 
 
-def prepare_folder(folder: Path, config: VAE, resume: bool) -> Path:
-    """Make the run's folder, or check that the run in it is the one to go on with."""
-    folder = Path(folder)
-    path = folder / "config.toml"
-    if path.exists():
-        if not resume:
-            raise ValueError(
-                f"{folder} holds a run already; pass --resume to go on with it, or another --out"
-            )
-        before = VAE.from_mapping(VAE.read(path))
-        before = before.replace(divergence=resolved_divergence(before))
-        where = {
-            name: getattr(config, name) for name in ("device", "devices", "precision", "compile")
-        }
-        if before.replace(**where) != config:
-            changed = [
-                f"{name} = {value!r} (was {before.to_mapping().get(name)!r})"
-                for name, value in config.to_mapping().items()
-                if before.to_mapping().get(name) != value and name not in where
-            ]
-            raise ValueError(f"cannot resume {folder} with {', '.join(changed)}")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_aside(path, lambda temporary: temporary.write_text(config.to_toml(), encoding="utf-8"))
-    return folder
-
-
-def existing_checkpoint(folder: Path | None) -> Checkpoint | None:
-    """The checkpoint in a run's folder, if it got that far."""
-    if folder is None or not (folder / "checkpoint.pt").exists():
-        return None
-    return Checkpoint.load(folder / "checkpoint.pt")
-
-
-def load(folder: Path | str, *, device: str = "auto") -> Run:
-    """A run from its folder, ready to encode, evaluate and draw.
-
-    Raises:
-        ValueError: if the folder holds no checkpoint, or a damaged one.
-    """
-    folder = Path(folder)
-    path = folder / "checkpoint.pt"
-    if not path.exists():
-        raise ValueError(f"{folder} holds no run: there is no {path}")
-    checkpoint = Checkpoint.load(path)
+def load(folder: Path, checkpoint: Checkpoint, *, device: str = "auto") -> VAERun:
+    """The run that a checkpoint holds."""
     try:
         config = VAE.from_mapping(checkpoint.extra["config"])
         scaling = Scaling.from_state_dict(checkpoint.extra["scaling"])
         shape = tuple(checkpoint.extra["event_shape"])
         name = checkpoint.extra["dataset"]
     except KeyError as error:
-        raise ValueError(f"{path} is not the checkpoint of a ΔVAE: it lacks {error}") from error
+        raise ValueError(
+            f"{folder / 'checkpoint.pt'} is not the checkpoint of a ΔVAE: it lacks {error}"
+        ) from error
     model = build_model(config, shape)
     model.load_state_dict(checkpoint.model)
-    fabric = make_fabric(config.replace(device=device, devices=1, precision="32-true"))
-    return Run(
-        folder,
-        config,
-        model.to(fabric.device),
-        scaling,
-        fabric.device,
-        checkpoint.history,
+    fabric = make_fabric(device)
+    return VAERun(
+        folder=folder,
+        config=config,
+        model=model.to(fabric.device),
+        scaling=scaling,
+        device=fabric.device,
+        history=checkpoint.history,
         dataset_name=name,
     )
 
 
-def encode_file(run: Run, source: str) -> dict[str, np.ndarray]:
+def encode_file(run: VAERun, source: str) -> dict[str, np.ndarray]:
     """``Run.encode`` of a whole ``.npy`` file, or of all rows of a data set, with row numbers."""
     if source in data.names():
         dataset = load_data(run.config.replace(data=source))
@@ -521,7 +411,7 @@ def encode_file(run: Run, source: str) -> dict[str, np.ndarray]:
     return {**run.encode(x), "rows": np.arange(len(x))}
 
 
-def save_samples(run: Run, n: int, path: Path, *, seed: int = 0) -> list[Path]:
+def save_samples(run: VAERun, n: int, path: Path, *, seed: int = 0) -> list[Path]:
     """New observations as a ``.npy`` file, and beside it a picture of up to 64; the paths."""
     from manifold_ae import plots
 
@@ -539,17 +429,3 @@ def save_samples(run: Run, n: int, path: Path, *, seed: int = 0) -> list[Path]:
     return [path, picture]
 
 
-def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """A compressed .npz file, written aside and renamed."""
-
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-
-    write_aside(path, write)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """A JSON file, written aside and renamed."""
-    text = json.dumps(content, indent=2) + "\n"
-    write_aside(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -1,0 +1,73 @@
+"""Build, train, evaluate, save: the one place where data, models, training and pictures meet.
+
+    trained = run.train(VAE(manifold="sphere:2"), "runs/sphere")     # or an HAE(...)
+    trained = run.load("runs/sphere")
+
+What is to be run is a configuration of ``manifold_ae.experiments``; a module here for each kind
+knows how.
+"""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from manifold_ae.experiments import HAE, VAE, Configuration
+from manifold_ae.run import delta_vae, homomorphism
+from manifold_ae.run.base import Run
+from manifold_ae.run.delta_vae import VAERun, encode_file, save_samples
+from manifold_ae.run.files import read_checkpoint, save_arrays, write_json
+from manifold_ae.run.homomorphism import HAERun
+
+__all__ = [
+    "HAERun",
+    "Run",
+    "VAERun",
+    "describe",
+    "encode_file",
+    "load",
+    "save_arrays",
+    "save_samples",
+    "train",
+    "write_json",
+]
+
+#: The name in a checkpoint → the module that has it; those of before there were two say nothing.
+_KINDS: dict[str, ModuleType] = {"vae": delta_vae, "hae": homomorphism}
+_BY_CONFIGURATION: dict[type[Configuration], ModuleType] = {VAE: delta_vae, HAE: homomorphism}
+
+
+def train(config: Configuration, folder: Path | str | None = None, **options: Any) -> Any:
+    """Train what a configuration says, and keep it in ``folder`` if one is given.
+
+    Arguments:
+        config: a ``VAE`` or an ``HAE``.
+        folder: the run's; nothing is written without one.
+        options: ``resume``, ``progress``, ``checkpoint_seconds``, and ``dataset`` (``traces`` of an
+            HAE) for data in memory.
+
+    Returns:
+        A ``VAERun`` or an ``HAERun``.
+
+    Raises:
+        ValueError: if the configuration does not fit the data, or the folder holds another run.
+    """
+    module = _BY_CONFIGURATION[type(config)]
+    return module.train(config, None if folder is None else Path(folder), **options)
+
+
+def describe(config: Configuration) -> str:
+    """What ``train`` would do with a configuration, after one step of it; nothing is written."""
+    return _BY_CONFIGURATION[type(config)].describe(config)
+
+
+def load(folder: Path | str, *, device: str = "auto") -> Any:
+    """A run from its folder, ready to encode, evaluate and draw: a ``VAERun`` or an ``HAERun``.
+
+    Raises:
+        ValueError: if the folder holds no checkpoint, or a damaged one.
+    """
+    checkpoint = read_checkpoint(Path(folder))
+    kind = checkpoint.extra.get("kind", "vae")
+    if kind not in _KINDS:
+        raise ValueError(f"{folder}: unknown kind of run {kind!r}; there are {', '.join(_KINDS)}")
+    return _KINDS[kind].load(Path(folder), checkpoint, device=device)

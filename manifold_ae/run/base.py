@@ -1,0 +1,81 @@
+"""What every run is: a trained model, its configuration, its folder."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from manifold_ae.run.files import save_weights, write_json
+
+__all__ = ["Run"]
+
+
+@dataclass(kw_only=True)
+class Run(ABC):
+    """A trained model with what it takes to use it on raw data.
+
+    The subclasses have the model and the configuration by their types, and ``encode``, ``sample``
+    or ``rollout`` as the model has them.
+    """
+
+    folder: Path | None
+    config: Any
+    model: Any
+    device: torch.device
+    history: list[dict[str, float]]
+    #: Whether this process is the one that writes, of those that train data-parallel.
+    is_main: bool = True
+
+    @abstractmethod
+    def evaluate(self, *, num_samples: int | None = None, progress: bool = False) -> dict[str, Any]:
+        """Metrics on the test part."""
+
+    @abstractmethod
+    def table(self, metrics: dict[str, Any]) -> str:
+        """Metrics as lines for people."""
+
+    @abstractmethod
+    def save_latents(self) -> None:
+        """Where the data lie, as ``latents.npz``."""
+
+    @abstractmethod
+    def draw(self, *, seed: int = 0) -> list[Path]:
+        """Every picture of the run, in ``figures/``; the paths written."""
+
+    def finish(self, *, progress: bool = False) -> dict[str, Any]:
+        """Evaluate, save and draw a run that has been trained; the final metrics."""
+        self._own_folder()
+        metrics = self.evaluate(progress=progress)
+        self.save(metrics)
+        self.draw()
+        return metrics
+
+    def save(self, metrics: dict[str, Any]) -> None:
+        """Weights, latents and final metrics beside the checkpoint."""
+        folder = self._own_folder()
+        save_weights(folder / "weights.safetensors", self.model, self.config)
+        write_json(folder / "metrics.json", metrics)
+        self.save_latents()
+
+    def _own_folder(self) -> Path:
+        if self.folder is None:
+            raise ValueError(
+                "this run has no folder to write to; give one to train(config, folder)"
+            )
+        return self.folder
+
+    def _draw(self, figures: dict[str, Any]) -> list[Path]:
+        from manifold_ae import plots
+
+        folder = self._own_folder() / "figures"
+        folder.mkdir(exist_ok=True)
+        paths = []
+        for name, figure in figures.items():
+            paths.append(folder / f"{name}.png")
+            plots.save(figure, paths[-1])
+        return paths
+
+    def _curves(self) -> dict[str, list[float]]:
+        return {name: [row[name] for row in self.history] for name in self.history[0]}

@@ -1,0 +1,100 @@
+"""A run's folder: what is written there, always aside and then renamed."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import safetensors.torch
+from torch import nn
+
+from manifold_ae.experiments import Configuration
+from manifold_ae.training import Checkpoint, write_aside
+
+__all__ = [
+    "existing_checkpoint",
+    "prepare_folder",
+    "read_checkpoint",
+    "save_arrays",
+    "save_weights",
+    "write_json",
+]
+
+C = TypeVar("C", bound=Configuration)
+#: What may change when a run goes on: where it runs.
+WHERE = ("device", "devices", "precision", "compile")
+
+
+def prepare_folder(
+    folder: Path, config: C, resume: bool, complete: Callable[[C], C] = lambda config: config
+) -> Path:
+    """Make the run's folder, or check that the run in it is the one to go on with.
+
+    Arguments:
+        complete: what gives a configuration of an older version the fields that it lacks.
+    """
+    folder = Path(folder)
+    path = folder / "config.toml"
+    if path.exists():
+        if not resume:
+            raise ValueError(
+                f"{folder} holds a run already; pass --resume to go on with it, or another --out"
+            )
+        kind = type(config)
+        before = complete(kind.from_mapping(kind.read(path)))
+        where = {name: getattr(config, name) for name in WHERE if hasattr(config, name)}
+        if before.replace(**where) != config:
+            changed = [
+                f"{name} = {value!r} (was {before.to_mapping().get(name)!r})"
+                for name, value in config.to_mapping().items()
+                if before.to_mapping().get(name) != value and name not in where
+            ]
+            raise ValueError(f"cannot resume {folder} with {', '.join(changed)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_aside(path, lambda temporary: temporary.write_text(config.to_toml(), encoding="utf-8"))
+    return folder
+
+
+def existing_checkpoint(folder: Path | None) -> Checkpoint | None:
+    """The checkpoint in a run's folder, if it got that far."""
+    if folder is None or not (folder / "checkpoint.pt").exists():
+        return None
+    return Checkpoint.load(folder / "checkpoint.pt")
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """The checkpoint in a run's folder.
+
+    Raises:
+        ValueError: if there is none, or it is damaged.
+    """
+    path = Path(folder) / "checkpoint.pt"
+    if not path.exists():
+        raise ValueError(f"{folder} holds no run: there is no {path}")
+    return Checkpoint.load(path)
+
+
+def save_weights(path: Path, model: nn.Module, config: Configuration) -> None:
+    """All parameters as safetensors, with the configuration as metadata."""
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    metadata = {"format": "1", "config": config.to_toml()}
+    write_aside(
+        path, lambda temporary: safetensors.torch.save_file(weights, temporary, metadata=metadata)
+    )
+
+
+def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """A compressed .npz file, written aside and renamed."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+    write_aside(path, write)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """A JSON file, written aside and renamed."""
+    text = json.dumps(content, indent=2) + "\n"
+    write_aside(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

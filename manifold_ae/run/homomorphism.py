@@ -1,0 +1,498 @@
+"""Runs of a homomorphism autoencoder: built, trained, evaluated, drawn."""
+
+import math
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from manifold_ae import data, groups, manifolds, metrics
+from manifold_ae.data import Traces, worlds
+from manifold_ae.data.seeding import generator_for, mix
+from manifold_ae.experiments import HAE
+from manifold_ae.groups import FiniteGroup, Group, LieGroup
+from manifold_ae.models import HomomorphismAutoencoder, likelihoods, transitions
+from manifold_ae.nn import MLP
+from manifold_ae.run.base import Run
+from manifold_ae.run.files import prepare_folder, save_arrays
+from manifold_ae.run.trials import train_with_restarts
+from manifold_ae.training import Checkpoint, Schedule, make_fabric
+
+__all__ = ["HAERun", "TraceData", "build_model", "describe", "load", "load_traces", "train"]
+
+#: Steps whose predictions are drawn.
+SHOWN_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+@dataclass(frozen=True)
+class TraceData:
+    """Traces to train on and to test on, and the world that they come from, if there is one."""
+
+    train: Traces
+    test: Traces
+    world: worlds.World | None = None
+
+    @property
+    def group(self) -> Group:
+        """That of the actions."""
+        return self.train.group
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one observation."""
+        return self.train.shape
+
+    @property
+    def signal(self) -> float:
+        """Half the squared distance of an observation from the mean one, on average."""
+        o = self.train.observations[:1000].flatten(0, 1).double()
+        return max((o - o.mean(0)).square().flatten(1).sum(1).mean().item() / 2, 1e-6)
+
+    def labels(self, states: Tensor | None) -> Tensor | None:
+        """The hidden angles of states, where they are known."""
+        if self.world is None or states is None:
+            return None
+        circular = [k for k, factor in enumerate(self.world.factors) if factor.circular]
+        return self.world.labels(states)[..., circular]
+
+
+@dataclass(kw_only=True)
+class HAERun(Run):
+    """A trained homomorphism autoencoder with the traces that it learned from."""
+
+    config: HAE
+    model: HomomorphismAutoencoder
+    source: TraceData | None = None
+
+    def traces(self) -> TraceData:
+        """What the run was trained and is tested on, made or read again if need be."""
+        if self.source is None:
+            self.source = load_traces(self.config)
+        return self.source
+
+    # ---- use --------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode(self, observations: Tensor, *, batch_size: int = 4096) -> Tensor:
+        """Latents ``(n, size)`` of observations ``(n, *shape)``, on the CPU."""
+        self.model.eval()
+        parts = observations.split(batch_size)
+        return torch.cat([self.model.encode(part.to(self.device)).cpu() for part in parts])
+
+    def rollout(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Predictions ``(n, T + 1, *shape)`` from the first observations and actions, on the CPU."""
+        self.model.eval()
+        return self.model.rollout(observations.to(self.device), actions.to(self.device)).cpu()
+
+    def long_traces(self) -> Traces:
+        """Traces of ``config.horizon`` steps of the world; the test traces of data in a file."""
+        source = self.traces()
+        if source.world is None:
+            return source.test[: self.config.num_rollouts]
+        generator = generator_for("long traces", self.config.data_seed)
+        return source.world.traces(
+            self.config.num_rollouts,
+            self.config.horizon,
+            generator=generator,
+            largest=self.config.largest,
+        )
+
+    @torch.no_grad()
+    def evaluate(self, *, num_samples: int | None = None, progress: bool = False) -> dict[str, Any]:
+        """Everything that is measured of the model; see ``metrics``."""
+        model, source = self.model.eval(), self.traces()
+        test = source.test
+        found: dict[str, Any] = {}
+        terms = model.loss(test.observations.to(self.device), test.actions.to(self.device))
+        found |= {name: value.item() for name, value in terms.items() if name != "loss"}
+        long = self.long_traces()
+        rollout = metrics.evaluate_rollout(
+            model,
+            long.observations.to(self.device),
+            long.actions.to(self.device),
+            batch_size=num_samples or 25,
+        )
+        found["rollout"] = rollout.as_dict()
+        found["rollout_growth"] = rollout.prediction[-1] / rollout.prediction[0]
+        if isinstance(model.transition, transitions.ByRepresentation) and (
+            model.transition.columns == 1
+        ):
+            found |= self._of_representation(test)
+        found |= self._disentanglement()
+        found["seconds"] = sum(row["seconds"] for row in self.history)
+        found["epochs"] = len(self.history)
+        return found
+
+    def _of_representation(self, test: Traces) -> dict[str, Any]:
+        """What ρ alone tells, and how well the encoder follows it."""
+        rho, group = self.model.representation, self.model.group
+        found: dict[str, Any] = {}
+        generator = generator_for("defects", self.config.seed, device=self.device)
+        defects = metrics.homomorphism_defects(rho, generator=generator, device=self.device)
+        found["homomorphism_error"] = defects.homomorphism
+        found["inverse_error"] = defects.inverse
+        found["identity_error"] = defects.identity
+        found["equivariance_error"] = metrics.trace_equivariance(
+            self.model.encode, rho, test.observations.to(self.device), test.actions.to(self.device)
+        )
+        actions = groups.defects.random_actions(
+            group, 500, generator=generator, dtype=torch.float32, device=self.device
+        )
+        matrices = rho(actions)
+        if hasattr(rho, "generators") and getattr(rho, "phi", "") == "linear":
+            blocks = metrics.find_blocks(rho.generators(), orthogonal=self.config.orthogonal)
+        else:
+            blocks = metrics.find_blocks(matrices, orthogonal=self.config.orthogonal)
+        found["blocks"] = list(blocks.sizes)
+        found["off_block_energy"] = blocks.off_block
+        world = self.traces().world
+        truth = None if world is None else self._truth(world, rho.size)
+        if truth is not None:
+            aligned = metrics.align_matrices(matrices, truth(actions))
+            found["alignment_residual"] = aligned.residual
+            found["alignment_condition"] = aligned.condition
+            found["character_gap"] = aligned.character_gap
+        return found
+
+    def _truth(self, world: worlds.World, size: int) -> Any:
+        """The world's representation, as often as it fits into the learned one."""
+        if world.truth is None or world.truth.size > size:
+            return None
+        copies = max(1, (size - self.config.free) // world.truth.size)
+        return groups.Sum(*[world.truth] * copies)
+
+    def _disentanglement(self) -> dict[str, float]:
+        """D_LSBD over a grid of angles, where the group is a torus."""
+        world = self.traces().world
+        if world is None or not isinstance(world.group, groups.Torus) or world.group.n > 3:
+            return {}
+        count = {1: 64, 2: 24, 3: 21}[world.group.n]
+        angles = torch.arange(count) * (2 * math.pi / count)
+        grid = torch.stack(torch.meshgrid(*[angles] * world.group.n, indexing="ij"), -1)
+        states = world.group.exp(grid)
+        z = self.encode(world.render(states).flatten(0, world.group.n - 1))
+        result = metrics.d_lsbd(z.unflatten(0, grid.shape[:-1]))
+        return {"d_lsbd": result.value, "d_lsbd_mean": result.mean}
+
+    def table(self, metrics: dict[str, Any]) -> str:
+        rows = [
+            (name, f"{value:.4g}" if isinstance(value, float) else str(value))
+            for name, value in metrics.items()
+            if name != "rollout"
+        ]
+        width = max(len(name) for name, _ in rows)
+        lines = [f"{name:>{width}}  {value}" for name, value in rows]
+        rollout = metrics["rollout"]
+        lines += ["", "squared error per feature of predictions, by number of steps"]
+        lines.append(f"{'steps':>{width}}  " + "".join(f"{h:>10}" for h in rollout["horizons"]))
+        for name in ("prediction", "copying", "autoencoding"):
+            cells = "".join(f"{value:>10.3g}" for value in rollout[name])
+            lines.append(f"{name:>{width}}  {cells}")
+        return "\n".join(lines)
+
+    # ---- files ------------------------------------------------------------------------------
+
+    def save_latents(self) -> None:
+        """Latents of the test traces' observations, with actions and angles, as ``latents.npz``."""
+        source = self.traces()
+        test = source.test
+        latents = self.encode(test.observations.flatten(0, 1)).unflatten(0, (len(test), -1))
+        arrays = {"latents": latents.numpy(), "actions": test.actions.numpy()}
+        labels = source.labels(test.states)
+        if labels is not None:
+            arrays["angles"] = labels.numpy()
+        save_arrays(self._own_folder() / "latents.npz", arrays)
+
+    @torch.no_grad()
+    def draw(self, *, seed: int = 0) -> list[Path]:
+        """Every picture of the run, in ``figures/``; the paths written."""
+        from manifold_ae import plots
+
+        source, model = self.traces(), self.model.eval()
+        test = source.test[:2000]
+        observations = test.observations[:, 0]
+        labels = source.labels(None if test.states is None else test.states[:, 0])
+        names = None if source.world is None else list(source.world.angles)
+        z = self.encode(observations)
+        title = f"{source.train.name}, {model.group!r}"
+        figures: dict[str, Any] = {"curves": plots.curves(self._curves())}
+        blocks = getattr(getattr(model.transition, "representation", None), "block_sizes", None)
+        figures["latents"] = plots.planes(z, labels, blocks=blocks, names=names, title=title)
+        long = self.long_traces()
+        predicted = self.rollout(long.observations[:2, 0], long.actions[:2])
+        steps = [0, *(step for step in SHOWN_STEPS if step <= long.steps)]
+        rows = [
+            [long.observations[k, steps].numpy(), predicted[k, steps].numpy()]
+            for k in range(len(predicted))
+        ]
+        figures["rollout"] = plots.strips(
+            rows, ["true", "predicted"], columns=[f"t = {step}" for step in steps], title=title
+        )
+        group = model.group
+        if isinstance(group, LieGroup):
+            amounts = torch.linspace(-math.pi, math.pi, 9, device=self.device)
+            basis = torch.eye(group.dim, device=self.device)
+            moved = torch.stack(
+                [model.traverse(observations[0].to(self.device), X, amounts) for X in basis]
+            )
+            figures["traversals"] = plots.traversals(
+                moved.cpu(), amounts.cpu(), [f"X{k + 1}" for k in range(group.dim)], title=title
+            )
+            if isinstance(model.transition, transitions.ByRepresentation):
+                path = torch.linspace(0, 2 * math.pi, 97, device=self.device)
+                for k, X in enumerate(basis):
+                    figures[f"representation_{k + 1}"] = plots.representation_path(
+                        model.representation(path[:, None] * X).cpu(),
+                        path.cpu(),
+                        title=f"ρ(s X{k + 1})",
+                    )
+        return self._draw(figures)
+
+
+# ---- building -------------------------------------------------------------------------------
+
+
+def world_options(config: HAE) -> dict[str, Any]:
+    """The options of a world that a configuration names, KEY=VALUE each, as values."""
+    found = {}
+    known = worlds.options(config.data)
+    for setting in config.world:
+        key, separator, text = setting.partition("=")
+        key = key.strip()
+        if not separator or key not in known:
+            listed = ", ".join(known) or "none"
+            raise ValueError(f"world = {setting!r}: expected KEY=VALUE; {config.data} has {listed}")
+        if isinstance(known[key], tuple):
+            found[key] = tuple(part.strip() for part in text.split(",") if part.strip())
+            continue
+        try:
+            found[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[key] = text
+    return found
+
+
+def load_traces(config: HAE) -> TraceData:
+    """The traces that a configuration names: of a world, or in a file."""
+    if config.data not in worlds.names():
+        if config.data.endswith(".npz"):
+            if config.group is None:
+                raise ValueError(
+                    f"data = {config.data!r}: traces in a file need the group of their actions, as "
+                    f"in --group torus:2; there are {', '.join(groups.names())}"
+                )
+            whole = data.load_traces(config.data, groups.parse(config.group))
+            train, test = data.split_random(whole, config.test_fraction, config.data_seed)
+            return TraceData(train, test)
+        raise ValueError(
+            f"data = {config.data!r}: expected a world ({', '.join(worlds.names())}) or PATH.npz "
+            "with observations and actions"
+        )
+    if config.group is not None:
+        raise ValueError(f"group = {config.group!r}: {config.data} has a group of its own")
+    world = worlds.load(config.data, **world_options(config))
+    parts = {}
+    test = max(1, round(config.traces * config.test_fraction))
+    largest: float | None = config.largest
+    if isinstance(world.group, FiniteGroup):
+        largest = None
+    for part, count in (("train", config.traces), ("test", test)):
+        generator = generator_for("traces", part, config.data_seed)
+        parts[part] = world.traces(count, config.steps, generator=generator, largest=largest)
+    return TraceData(parts["train"], parts["test"], world)
+
+
+def automatic_blocks(group: Group) -> tuple[int, ...]:
+    """Blocks that suit a group: a plane for a circle, three vectors for SO(3)."""
+    if isinstance(group, FiniteGroup):
+        factors = getattr(group, "factors", (group,))
+        return (2,) * len(factors)
+    assert isinstance(group, LieGroup)
+    sizes: list[int] = []
+    for factor in getattr(group, "factors", (group,)):
+        if isinstance(factor, groups.SO3):
+            sizes += [3, 3, 3]
+        elif factor.is_abelian and factor.is_compact:
+            sizes += [2] * factor.dim
+        else:
+            sizes.append(factor.matrix_size)
+    return tuple(sizes)
+
+
+def make_representation(config: HAE, group: Group) -> Any:
+    """What moves latents, by name: a representation, or a ``Transition`` without one."""
+    blocks = config.block_sizes()
+    automatic = automatic_blocks(group)
+    size = config.size or sum(automatic) + config.free
+    if config.model == "unstructured":
+        return transitions.Unstructured(group, size)
+    if config.model == "still":
+        return transitions.Still(group, size)
+    if config.model == "givens":
+        return groups.GivensRepresentation(group, size)
+    if config.model == "given":
+        if not isinstance(group, groups.Torus):
+            return groups.Defining(group)
+        return groups.Sum(
+            *(groups.irrep(group, tuple(int(i == k) for i in range(group.n))) for k in range(group.n))
+        )
+    phi = config.phi
+    if phi == "auto":
+        phi = "lookup" if isinstance(group, FiniteGroup) else "linear"
+    if blocks == "auto" and not config.size:
+        blocks = automatic
+    return groups.LearnedRepresentation(
+        group,
+        None if isinstance(blocks, tuple) else size,
+        blocks=None if blocks in ("auto", "none") else blocks,
+        phi=phi,
+        orthogonal=config.orthogonal,
+        free=config.free,
+        hidden=config.phi_hidden,
+        scramble=config.scramble,
+    )
+
+
+def build_model(
+    config: HAE, group: Group, event_shape: tuple[int, ...], signal: float
+) -> HomomorphismAutoencoder:
+    """An untrained model; its initial weights are a function of ``config.seed``.
+
+    Arguments:
+        signal: what reconstruction costs to begin with: its weight is 1/signal, so that the other
+            weights mean the same on every kind of data.
+    """
+    manifold = None if config.manifold is None else manifolds.parse(config.manifold)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mix("weights", config.seed))
+        moves = make_representation(config, group)
+        size = moves.size if manifold is None else manifold.embedding_size
+        known = moves.penalties() if hasattr(moves, "penalties") else {}
+        weights = {name: getattr(config, f"{name}_weight", 0.0) for name in known}
+        fast = config.representation_lr or (30.0 if hasattr(moves, "weight") else 1.0)
+        return HomomorphismAutoencoder(
+            MLP(event_shape, config.encoder_hidden),
+            MLP(size, config.decoder_hidden),
+            moves,
+            likelihoods.named(config.likelihood, event_shape),
+            manifold=manifold,
+            prediction_weight=config.prediction_weight,
+            reconstruction_weight=1.0 / ((config.steps + 1) * signal),
+            penalties={name: weight for name, weight in weights.items() if weight > 0},
+            representation_lr=fast,
+            initial_time=config.initial_time,
+        )
+
+
+# ---- training -------------------------------------------------------------------------------
+
+
+def train(
+    config: HAE,
+    folder: Path | None = None,
+    *,
+    resume: bool = False,
+    progress: bool = False,
+    traces: TraceData | None = None,
+    checkpoint_seconds: float = 10.0,
+) -> HAERun:
+    """Train a homomorphism autoencoder as configured, and keep it in ``folder`` if one is given.
+
+    Raises:
+        ValueError: if the configuration does not fit the data, or the folder holds another run.
+    """
+    source = load_traces(config) if traces is None else traces
+    fabric = make_fabric(config.device, config.precision, config.devices)
+    signal, shape = source.signal, source.shape
+    # What cannot be trained is refused here, before anything is written.
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        few = source.train[:2]
+        build_model(config, source.group, shape, signal).loss(few.observations, few.actions)
+    if folder is not None:
+        prepare_folder(folder, config, resume)
+    train = source.train.to(fabric.device)
+    schedule = Schedule(config.lr, config.lr_schedule, config.kl_warmup, config.fade)
+    ranks = {"rank": fabric.global_rank, "world_size": fabric.world_size}
+    model, last = train_with_restarts(
+        config,
+        lambda config: build_model(config, source.group, shape, signal),
+        lambda config: data.Shuffled(
+            (train.observations, train.actions), config.batch_size, config.seed, **ranks
+        ),
+        lambda row: -row["loss"],
+        schedule=schedule,
+        fabric=fabric,
+        folder=folder,
+        resume=resume,
+        extra={
+            "kind": "hae",
+            "config": config.to_mapping(),
+            "event_shape": list(shape),
+            "group": source.group.spec,  # type: ignore[attr-defined]
+            "signal": signal,
+        },
+        progress=progress,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    return HAERun(
+        folder=folder,
+        config=config,
+        model=model,
+        device=fabric.device,
+        history=last.history,
+        source=source,
+        is_main=fabric.is_global_zero,
+    )
+
+
+def describe(config: HAE) -> str:
+    """What ``train`` would do with a configuration, after one step of it; nothing is written."""
+    source = load_traces(config)
+    fabric = make_fabric(config.device, config.precision, config.devices)
+    model = build_model(config, source.group, source.shape, source.signal).to(fabric.device)
+    few = source.train[: config.batch_size].to(fabric.device)
+    terms = model.loss(few.observations, few.actions)
+    terms["loss"].backward()
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    steps = math.ceil(len(source.train) / config.batch_size)
+    return (
+        f"{config.to_toml()}\n"
+        f"{source.train!r}, {len(source.test)} more to test on\n"
+        f"{model.transition!r}\n{parameters:,} parameters, on {fabric.device}\n"
+        f"{steps} steps an epoch, {steps * config.epochs:,} in all\n"
+        f"first step: " + ", ".join(f"{k} {v.item():.4g}" for k, v in terms.items())
+    )
+
+
+def load(folder: Path, checkpoint: Checkpoint, *, device: str = "auto") -> HAERun:
+    """The run that a checkpoint holds."""
+    try:
+        config = HAE.from_mapping(checkpoint.extra["config"])
+        shape = tuple(checkpoint.extra["event_shape"])
+        group = groups.parse(checkpoint.extra["group"])
+        signal = checkpoint.extra["signal"]
+    except KeyError as error:
+        raise ValueError(
+            f"{folder / 'checkpoint.pt'} is not the checkpoint of an HAE: it lacks {error}"
+        ) from error
+    model = build_model(config, group, shape, signal)
+    model.load_state_dict(checkpoint.model)
+    fabric = make_fabric(device)
+    return HAERun(
+        folder=folder,
+        config=config,
+        model=model.to(fabric.device),
+        device=fabric.device,
+        history=checkpoint.history,
+    )
+
+
+def latents_of_file(run: HAERun, path: str) -> dict[str, np.ndarray]:
+    """Latents of all observations of a file of traces."""
+    traces = data.load_traces(path, run.model.group)
+    z = run.encode(traces.observations.flatten(0, 1)).unflatten(0, (len(traces), -1))
+    return {"latents": z.numpy(), "actions": traces.actions.numpy()}
