@@ -4,12 +4,14 @@ import difflib
 from collections.abc import Callable
 
 from manifold_ae.groups import finite, rotations
+from manifold_ae.groups.action import Action
 from manifold_ae.groups.affine import Affine
 from manifold_ae.groups.base import Group, LieGroup
 from manifold_ae.groups.cyclic import Cyclic
 from manifold_ae.groups.dihedral import Dihedral
 from manifold_ae.groups.finite_group import FiniteGroup
 from manifold_ae.groups.gl import GL
+from manifold_ae.groups.images import PeriodicImages
 from manifold_ae.groups.polyhedral import Icosahedral, Octahedral, Tetrahedral
 from manifold_ae.groups.product import Product
 from manifold_ae.groups.scale_translation import ScaleTranslation
@@ -27,6 +29,7 @@ __all__ = [
     "SO",
     "SO2",
     "SO3",
+    "Action",
     "Affine",
     "Cyclic",
     "Dihedral",
@@ -35,6 +38,7 @@ __all__ = [
     "Icosahedral",
     "LieGroup",
     "Octahedral",
+    "PeriodicImages",
     "Product",
     "ScaleTranslation",
     "Tetrahedral",
