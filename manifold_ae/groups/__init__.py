@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Callable
 
 from manifold_ae.groups import defects, finite, rotations
+from manifold_ae.groups.action import Action
 from manifold_ae.groups.affine import Affine
 from manifold_ae.groups.base import Group, LieGroup
 from manifold_ae.groups.cyclic import Cyclic
@@ -11,6 +12,7 @@ from manifold_ae.groups.dihedral import Dihedral
 from manifold_ae.groups.finite_group import FiniteGroup
 from manifold_ae.groups.givens import GivensRepresentation
 from manifold_ae.groups.gl import GL
+from manifold_ae.groups.images import PeriodicImages
 from manifold_ae.groups.irreducible import harmonics, irrep
 from manifold_ae.groups.irreducible_finite import irreps
 from manifold_ae.groups.learned import LearnedRepresentation
@@ -40,6 +42,7 @@ __all__ = [
     "SO",
     "SO2",
     "SO3",
+    "Action",
     "Affine",
     "Cyclic",
     "Defining",
@@ -52,6 +55,7 @@ __all__ = [
     "LearnedRepresentation",
     "LieGroup",
     "Octahedral",
+    "PeriodicImages",
     "Product",
     "Representation",
     "ScaleTranslation",

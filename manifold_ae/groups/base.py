@@ -224,7 +224,7 @@ def looks_at_values() -> bool:
     return not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
 
 
-def check_size(name: str, n: Any, least: int = 1) -> None:
+def check_size(name: str, n: Any, least: int = 1, argument: str = "n") -> None:
     """Raise a ValueError that says what was given unless n is an int ≥ least."""
     if isinstance(n, bool) or not isinstance(n, int) or n < least:
-        raise ValueError(f"{name}: n must be an integer of at least {least}, got {n!r}")
+        raise ValueError(f"{name}: {argument} must be an integer of at least {least}, got {n!r}")

@@ -427,5 +427,3 @@ def save_samples(run: VAERun, n: int, path: Path, *, seed: int = 0) -> list[Path
     picture = path.with_suffix(".png")
     plots.save(plots.samples(run.scaling.apply(x[:64])), picture)
     return [path, picture]
-
-

@@ -338,7 +338,10 @@ def make_representation(config: HAE, group: Group) -> Any:
         if not isinstance(group, groups.Torus):
             return groups.Defining(group)
         return groups.Sum(
-            *(groups.irrep(group, tuple(int(i == k) for i in range(group.n))) for k in range(group.n))
+            *(
+                groups.irrep(group, tuple(int(i == k) for i in range(group.n)))
+                for k in range(group.n)
+            )
         )
     phi = config.phi
     if phi == "auto":
