@@ -33,6 +33,7 @@ __all__ = [
     "sinc_defect_sqrt",
     "sinc_sqrt",
     "sinhc_sqrt",
+    "sinhc_sqrt_slope",
     "soft_clamp",
     "soft_root",
     "trigamma_difference",
@@ -181,6 +182,17 @@ def sinhc_sqrt(s: Tensor) -> Tensor:
     up, down = s.clamp_min(1.0).sqrt(), (-s).clamp_min(1.0).sqrt()
     far = torch.where(s > 0, torch.sinh(up) / up, torch.sin(down) / down)
     return torch.where(s.abs() < 1.0, _series_where(s, 1.0, _ODD), far)
+
+
+#: d/ds of the above: Σ_k s^k (k + 1)/(2k + 3)!.
+_ODD_SLOPE = tuple((k + 1) / math.factorial(2 * k + 3) for k in range(9))
+
+
+def sinhc_sqrt_slope(s: Tensor) -> Tensor:
+    r"""The derivative of ``sinhc_sqrt``: (cosh √s − sinh √s / √s) / 2s, entire."""
+    far = torch.where(s.abs() < 1.0, 1.0, s)
+    direct = (cosh_sqrt(far) - sinhc_sqrt(far)) / (2 * far)
+    return torch.where(s.abs() < 1.0, _series_where(s, 1.0, _ODD_SLOPE), direct)
 
 
 def soft_root(s: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from manifold_ae.groups import rotations
-from manifold_ae.numerics import cosh_sqrt, sinhc_sqrt
+from manifold_ae.numerics import Fused, cosh_sqrt, sinhc_sqrt, sinhc_sqrt_slope
 
 __all__ = ["entries_of", "exp_block", "matrix_of"]
 
@@ -44,7 +44,7 @@ def exp_block(entries: Tensor, size: int, antisymmetric: bool) -> Tensor:
             return entries.new_ones(*entries.shape[:-1], 1, 1)
         return torch.exp(entries).unsqueeze(-1)
     if size == 2:
-        return _exp_plane(entries.squeeze(-1)) if antisymmetric else _exp_two(entries)
+        return _exp_plane(entries.squeeze(-1)) if antisymmetric else _ExpTwo.of(entries)
     if size == 3 and antisymmetric:
         # The entries above the diagonal of ω̂ are (−z, y, −x).
         minus_z, y, minus_x = entries.unbind(-1)
@@ -58,13 +58,43 @@ def _exp_plane(a: Tensor) -> Tensor:
     return torch.stack([cosine, sine, -sine, cosine], -1).unflatten(-1, (2, 2))
 
 
-def _exp_two(entries: Tensor) -> Tensor:
-    a, b, c, d = entries.unbind(-1)
-    half = (a - d) / 2
-    square = half * half + b * c
-    growth = torch.exp((a + d) / 2)
-    even, odd = growth * cosh_sqrt(square), growth * sinhc_sqrt(square)
-    diagonal = odd * half
-    return torch.stack([even + diagonal, odd * b, odd * c, even - diagonal], -1).unflatten(
-        -1, (2, 2)
-    )
+class _ExpTwo(Fused):
+    """P I + Q [[h, b], [c, −h]], h = (a − d)/2, P = e^τ cosh √δ, Q = e^τ sinh √δ / √δ."""
+
+    @staticmethod
+    def value(entries: Tensor) -> tuple[Tensor, ...]:
+        a, b, c, d = entries.unbind(-1)
+        h = (a - d) / 2
+        square = h * h + b * c
+        root = square.abs().sqrt().clamp_min(torch.finfo(entries.dtype).tiny)
+        real = square > 0
+        growth = torch.exp((a + d) / 2)
+        p = growth * torch.where(real, torch.cosh(root), torch.cos(root))
+        q = growth * torch.where(real, torch.sinh(root), torch.sin(root)) / root
+        diagonal = q * h
+        matrix = torch.stack([p + diagonal, q * b, q * c, p - diagonal], -1)
+        return matrix.unflatten(-1, (2, 2)), p, q
+
+    @staticmethod
+    def derivative(gradient: Tensor, entries: Tensor, *kept: Tensor) -> tuple[Tensor]:
+        a, b, c, d = entries.unbind(-1)
+        h, growth, (p, q) = (a - d) / 2, torch.exp((a + d) / 2), kept
+        square = h * h + b * c
+        if torch.is_grad_enabled():  # to be differentiated again
+            p, q = growth * cosh_sqrt(square), growth * sinhc_sqrt(square)
+        ga, gb, gc, gd = gradient.flatten(-2).unbind(-1)
+        to_p, to_q = ga + gd, h * (ga - gd) + b * gb + c * gc
+        to_half_trace = to_p * p + to_q * q
+        to_square = to_p * q / 2 + to_q * growth * sinhc_sqrt_slope(square)
+        to_h = q * (ga - gd) + 2 * h * to_square
+        return (
+            torch.stack(
+                [
+                    (to_half_trace + to_h) / 2,
+                    q * gb + c * to_square,
+                    q * gc + b * to_square,
+                    (to_half_trace - to_h) / 2,
+                ],
+                -1,
+            ),
+        )

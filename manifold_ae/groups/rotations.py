@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manifold_ae.numerics import Fused, arc_over_sine, cos_sqrt, sinc_sqrt
+from manifold_ae.numerics import Fused, arc_over_sine, sinc_defect_sqrt, sinc_sqrt
 
 __all__ = [
     "compose",
@@ -63,19 +63,55 @@ def vee(matrix: Tensor) -> Tensor:
     )
 
 
+class _Exp(Fused):
+    @staticmethod
+    def value(omega: Tensor) -> tuple[Tensor, ...]:
+        w = omega.double()
+        square = (w * w).sum(-1, keepdim=True)
+        angle = square.sqrt().clamp_min(torch.finfo(w.dtype).tiny)
+        cosine, sinc = torch.cos(angle), torch.sin(angle) / angle
+        half = 2 * torch.sin(angle / 2) / angle
+        return _rodrigues(w, cosine, sinc, half).to(omega.dtype), square, sinc, half
+
+    @staticmethod
+    def derivative(gradient: Tensor, omega: Tensor, *kept: Tensor) -> tuple[Tensor]:
+        w, g = omega.double(), gradient.double()
+        square, sinc, half = kept
+        if torch.is_grad_enabled():  # to be differentiated again
+            square = (w * w).sum(-1, keepdim=True)
+            sinc, half = sinc_sqrt(square), sinc_sqrt(square / 4)
+        # With C = cos θ, S = sin θ / θ, K = (1 − C) / θ² = half² / 2 and s = θ², in dω:
+        # dC = −S ω, dS = (C − S) / s ω, dK = (S − 2K) / s ω; 1 − S and 1 − half vanish as s does.
+        defect, quarter = sinc_defect_sqrt(square), sinc_defect_sqrt(square / 4)
+        slope_sinc = defect - half * half / 2
+        slope_half = (1 + half) * quarter / 4 - defect
+        trace = torch.diagonal(g, dim1=-2, dim2=-1).sum(-1, keepdim=True)
+        torque = 2 * vee(g)
+        outer = turn(g + g.mT, w)
+        along = (
+            slope_sinc * (torque * w).sum(-1, keepdim=True)
+            + slope_half / 2 * (outer * w).sum(-1, keepdim=True)
+            - sinc * trace
+        )
+        return ((along * w + sinc * torque + half * half / 2 * outer).to(omega.dtype),)
+
+
+def _rodrigues(omega: Tensor, cosine: Tensor, sinc: Tensor, half: Tensor) -> Tensor:
+    x, y, z = (sinc * omega).unbind(-1)
+    scaled = half * omega
+    xx, yy, zz = (scaled * scaled / 2 + cosine).unbind(-1)
+    xy, yz, zx = (scaled * scaled.roll(-1, -1) / 2).unbind(-1)
+    entries = [xx, xy - z, zx + y, xy + z, yy, yz - x, zx - y, yz + x, zz]
+    return torch.stack(entries, -1).unflatten(-1, (3, 3))
+
+
 def exp(omega: Tensor) -> Tensor:
     r"""Rodrigues' formula, of shape ``(*, 3, 3)``, for rotation vectors of shape ``(*, 3)``.
 
     exp ω̂ = cos θ I + (sin θ / θ) ω̂ + ((1 − cos θ) / θ²) ω ωᵀ, with θ = \|ω\|; smooth at ω = 0.
     In float64 inside, where the square of no float32 overflows.
     """
-    dtype, omega = omega.dtype, omega.double()
-    square = (omega * omega).sum(-1)[..., None, None]
-    eye = torch.eye(3, dtype=omega.dtype, device=omega.device)
-    half = sinc_sqrt(square / 4)
-    outer = omega.unsqueeze(-1) * omega.unsqueeze(-2)
-    rotation = cos_sqrt(square) * eye + sinc_sqrt(square) * hat(omega) + half * half / 2 * outer
-    return rotation.to(dtype)
+    return _Exp.of(omega)
 
 
 def to_quaternion(rotation: Tensor) -> Tensor:
