@@ -14,8 +14,9 @@ from manifold_ae.groups import Sum, Torus, irrep
 from .._checks import at_least, one_of
 from ..torus import PICTURES, PeriodicPicture
 from .angles import circle_angles, turn
-from .base import HiddenFactor, World, register
+from .base import HiddenFactor, World
 from .linear import LinearEncoder
+from .registry import register
 
 
 @register("pictures", "translations of a periodic picture: waves turn, a linear oracle on T^2")

@@ -13,9 +13,10 @@ from manifold_ae.groups import SO2, SO3, Defining, Group, Product
 
 from .._checks import at_least
 from .angles import ROTATION, euler_angles, turn
-from .base import HiddenFactor, World, register
+from .base import HiddenFactor, World
 from .colours import chroma
 from .polycubes import draw, face_colours, farthest_corner, polycube, symmetries
+from .registry import register
 
 MOST_CUBES = 12
 
