@@ -47,8 +47,8 @@ def irrep(group: Group, label: Any) -> Representation:
         torch.Size([5, 5])
     """
     raise NotImplementedError(
-        f"irreducible representations of {group!r} are not listed: Defining(group) is its matrices, "
-        "Factor(product, k, rho) a representation of a product by its factor k"
+        f"irreducible representations of {group!r} are not listed: Defining(group) is its "
+        "matrices, Factor(product, k, rho) a representation of a product by its factor k"
     )
 
 
@@ -115,7 +115,7 @@ class _CircleIrrep(Representation):
                 f"({self.group.dim},)"
             )
         # By products and sums: matmul rounds to fewer digits under autocast.
-        turn = (action * action.new_tensor(self.weights)).sum(-1)
+        turn = (action * torch.tensor(self.weights).to(action)).sum(-1)
         cosine, sine = torch.cos(turn), torch.sin(turn)
         if self.size == 1:
             return cosine[..., None, None]
@@ -128,7 +128,8 @@ class _CyclicIrrep(Representation):
     def __init__(self, group: Cyclic, weight: int) -> None:
         if not _is_integer(weight):
             raise ValueError(f"weight must be an integer, got {weight!r}")
-        self.group, self.weight = group, weight
+        self.group: Cyclic = group
+        self.weight = weight
         self.size = 1 if 2 * weight % group.order == 0 else 2
 
     @property
@@ -233,10 +234,11 @@ def _coupling(degree: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 def _real_basis(degree: int) -> Tensor:
     """Columns: (cos mφ, sin mφ), m = l … 1, then m = 0, in the complex basis \\|−l⟩ … \\|l⟩."""
     columns = torch.zeros(2 * degree + 1, 2 * degree + 1, dtype=torch.complex128)
+    i = torch.tensor(1j, dtype=torch.complex128)
     for k, m in enumerate(range(degree, 0, -1)):
         sign = (-1) ** m
         columns[degree - m, 2 * k], columns[degree + m, 2 * k] = 1, sign
-        columns[degree - m, 2 * k + 1], columns[degree + m, 2 * k + 1] = 1j, -1j * sign
+        columns[degree - m, 2 * k + 1], columns[degree + m, 2 * k + 1] = i, -sign * i
     columns = columns / math.sqrt(2)
     columns[degree, 2 * degree] = 1
     return columns

@@ -61,6 +61,11 @@ class Representation(ABC):
         assert isinstance(slopes, Tensor)
         return slopes.movedim(-1, 0)
 
+    def generator(self, X: Tensor) -> Tensor:
+        """dρ(X) of shape ``(*, size, size)``, for coordinates X of shape ``(*, dim)``."""
+        basis = self.generators().to(X)
+        return (X[..., None, None] * basis).sum(-3)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(repr, self._key))})"
 
