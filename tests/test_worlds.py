@@ -38,6 +38,12 @@ def gap(x: torch.Tensor, y: torch.Tensor) -> float:
     return (x - y).abs().max().item()
 
 
+@pytest.fixture
+def cpu() -> torch.Generator:
+    """Where a test compares with what is written down here, on the CPU."""
+    return torch.Generator().manual_seed(11)
+
+
 def act(world: worlds.World, X: torch.Tensor) -> torch.Tensor:
     """The group elements of actions."""
     return world.group.exp(X) if isinstance(world.group, LieGroup) else X
@@ -113,10 +119,10 @@ def test_the_truth_is_a_representation_of_the_group_and_faithful(which, generato
     _, X, Y = start(world, 20, generator, torch.float64)
     product = world.group.compose(act(world, X), act(world, Y))
     assert gap(rho.of(product), rho(X) @ rho(Y)) <= 1e-5
-    away = world.group.random(50, generator=generator, dtype=torch.float64)
-    different = torch.linalg.matrix_norm(rho.of(away).double() - torch.eye(rho.size))
-    same = world.render(away) - world.render(world.group.identity(50, dtype=torch.float64))
-    moved = same.flatten(1).abs().amax(1) > 1e-6
+    away = world.random_states(50, generator=generator, dtype=torch.float64)
+    rest = world.group.identity(50, dtype=torch.float64, device=away.device)
+    different = torch.linalg.matrix_norm(rho.of(away) - rho.of(rest))
+    moved = (world.render(away) - world.render(rest)).flatten(1).abs().amax(1) > 1e-6
     assert torch.equal(different > 1e-3, moved)
 
 
@@ -131,8 +137,8 @@ def test_traces_are_renderings_of_states_that_the_actions_lead_through(which, ge
     for t in range(5):
         moved = world.move(traces.states[:, t], traces.actions[:, t])
         assert gap(moved, traces.states[:, t + 1]) <= 1e-5
-    seed = torch.Generator().manual_seed(5), torch.Generator().manual_seed(5)
-    one, other = (make(which).traces(3, 1, generator=g) for g in seed)
+    seeds = (torch.Generator().manual_seed(5) for _ in range(2))
+    one, other = (make(which).traces(3, 1, generator=g) for g in seeds)
     assert torch.equal(one.observations, other.observations)
     assert torch.equal(one.actions, other.actions)
 
@@ -182,9 +188,9 @@ def test_an_agent_on_the_grid_moves_by_whole_cells_and_wraps(agent):
 
 
 @pytest.mark.parametrize("factors", [("x", "y"), ALL])
-def test_sprites_translated_by_whole_pixels_are_rolled(factors, dtype, generator):
+def test_sprites_translated_by_whole_pixels_are_rolled(factors, dtype, cpu):
     world = worlds.load("sprites", factors=factors, size=16)
-    states = world.random_states(10, generator=generator, dtype=dtype)
+    states = world.random_states(10, generator=cpu, dtype=dtype)
     limit = 1e-4 if dtype == torch.float32 else 1e-12
     for right, down in ((1, 0), (0, 1), (-3, 20)):
         X = torch.zeros(world.group.dim, dtype=dtype)
@@ -193,7 +199,7 @@ def test_sprites_translated_by_whole_pixels_are_rolled(factors, dtype, generator
         assert gap(moved, world.render(states).roll((down, right), (-2, -1))) <= limit
 
 
-def test_a_quarter_turn_turns_the_picture_about_the_figure(generator):
+def test_a_quarter_turn_turns_the_picture_about_the_figure(cpu):
     world = worlds.load("sprites", factors=("x", "y", "rotation"), size=16, figure="F")
     rest = world.render(world.group.identity(1, dtype=torch.float64))
     quarter = world.render(at(world, 0.0, 0.0, math.pi / 2))
@@ -210,9 +216,9 @@ def hue_turn(angle: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("which", ["sprites, all factors", "solid and hue"])
-def test_the_hue_turns_the_colours_about_the_greys(which, generator):
+def test_the_hue_turns_the_colours_about_the_greys(which, cpu):
     world = make(which)
-    states = world.random_states(10, generator=generator, dtype=torch.float64)
+    states = world.random_states(10, generator=cpu, dtype=torch.float64)
     X = torch.zeros(world.group.dim, dtype=torch.float64)
     for angle in (0.3, 2.0, -1.0):
         X[-1] = angle
@@ -262,10 +268,10 @@ def test_random_figures_have_no_symmetry(seed):
 
 
 @pytest.mark.parametrize("which", ["simple picture", "picture"])
-def test_pictures_are_translated_by_a_shift_of_their_fourier_series(which, generator):
+def test_pictures_are_translated_by_a_shift_of_their_fourier_series(which, cpu):
     world = make(which)
     size = world.shape[-1]
-    states = world.random_states(10, generator=generator, dtype=torch.float64)
+    states = world.random_states(10, generator=cpu, dtype=torch.float64)
     shift = torch.tensor([0.7, -2.9], dtype=torch.float64)
     k = torch.fft.fftfreq(size, 1 / size, dtype=torch.float64)
     phase = k[:, None] * shift[0] + k * shift[1]
@@ -275,10 +281,10 @@ def test_pictures_are_translated_by_a_shift_of_their_fourier_series(which, gener
     assert gap(world.render(world.move(states, shift)), shifted.real) <= 1e-12
 
 
-def test_fields_are_rotated_by_rotating_the_points_or_the_coefficients(generator):
+def test_fields_are_rotated_by_rotating_the_points_or_the_coefficients(cpu):
     world = worlds.load("fields", degree=4)
     assert isinstance(world, worlds.Fields)
-    R = world.random_states(10, generator=generator, dtype=torch.float64)
+    R = world.random_states(10, generator=cpu, dtype=torch.float64)
     points = world.points.flatten(0, 1)
     rotated = world.evaluate(points @ R).unflatten(-1, world.shape)
     assert gap(world.render(R), rotated) <= 1e-12
@@ -288,12 +294,12 @@ def test_fields_are_rotated_by_rotating_the_points_or_the_coefficients(generator
 
 
 @pytest.mark.parametrize("which", ["simple picture", "picture", "field", "field of degree 2"])
-def test_linear_encoders_are_exactly_equivariant(which, dtype, tolerance, generator):
+def test_linear_encoders_are_exactly_equivariant(which, dtype, tolerance, cpu):
     world = make(which)
     assert isinstance(world, worlds.Pictures | worlds.Fields)
     pictures = isinstance(world, worlds.Pictures)
     encode = world.fourier_encoder() if pictures else world.harmonic_encoder()
-    states, X, _ = start(world, 50, generator, dtype)
+    states, X, _ = start(world, 50, cpu, dtype)
     assert world.truth is not None
     before, after = encode(world.render(states)), encode(world.render(world.move(states, X)))
     assert before.shape == (50, world.truth.size) == (50, encode.size)
@@ -309,11 +315,11 @@ def test_linear_encoders_are_exactly_equivariant(which, dtype, tolerance, genera
 # ---- solids ---------------------------------------------------------------------------------
 
 
-def test_solids_are_what_a_walk_along_each_ray_finds(generator):
+def test_solids_are_what_a_walk_along_each_ray_finds(cpu):
     """Point by point from the camera on: the first point inside a cube, and the side it is on."""
     world = worlds.load("solids", size=12, samples=1)
     assert isinstance(world, worlds.Solids)
-    R = world.random_states(3, generator=generator, dtype=torch.float64)
+    R = world.random_states(3, generator=cpu, dtype=torch.float64)
     drawn = world.render(R)
     axis = (torch.arange(12, dtype=torch.float64) + 0.5) / 6 - 1
     depth = torch.linspace(1.2, -1.2, 6001, dtype=torch.float64)
@@ -336,9 +342,9 @@ def test_solids_are_what_a_walk_along_each_ray_finds(generator):
             assert near_edge or gap(picture[:, i, j], colours[k, side] * light) <= 1e-12
 
 
-def test_a_quarter_turn_about_the_line_of_sight_turns_the_picture(generator):
+def test_a_quarter_turn_about_the_line_of_sight_turns_the_picture(cpu):
     world = make("solid")
-    R = world.random_states(20, generator=generator, dtype=torch.float64)
+    R = world.random_states(20, generator=cpu, dtype=torch.float64)
     quarter = torch.tensor([0.0, 0.0, math.pi / 2], dtype=torch.float64)
     turned = world.render(world.move(R, quarter))
     assert gap(turned, world.render(R).rot90(1, (2, 3))) <= 1e-12
@@ -370,10 +376,10 @@ def test_symmetries_of_known_solids():
     assert len(symmetries(corner, painted)) == 1
 
 
-def test_rotations_of_a_solid_look_different(generator):
+def test_rotations_of_a_solid_look_different(cpu):
     world = make("solid")
     R = torch.from_numpy(octahedral())
-    tilted = world.random_states(1, generator=generator, dtype=torch.float64)
+    tilted = world.random_states(1, generator=cpu, dtype=torch.float64)
     seen = world.render(tilted @ R).flatten(1)
     assert (torch.cdist(seen, seen) + 100 * torch.eye(24)).min() > 2
     assert polycube(5, 0).equal(polycube(5, 0))
@@ -383,7 +389,7 @@ def test_rotations_of_a_solid_look_different(generator):
 # ---- the bordered variant ---------------------------------------------------------------------
 
 
-def test_bordered_sprites_say_that_they_are_no_group_action(dtype, generator):
+def test_bordered_sprites_say_that_they_are_no_group_action(dtype, cpu):
     factors = ("x", "y", "rotation")
     world = worlds.load("sprites", factors=factors, bordered=True)
     assert isinstance(world, worlds.BorderedSprites)
@@ -393,7 +399,7 @@ def test_bordered_sprites_say_that_they_are_no_group_action(dtype, generator):
     assert world.truth is None
     assert "do not cancel" in world.why_no_truth
     assert "not a group action" in (worlds.BorderedSprites.__doc__ or "")
-    states = world.random_states(30, generator=generator, dtype=dtype)
+    states = world.random_states(30, generator=cpu, dtype=dtype)
     assert states.shape == (30, 3)
     far = torch.tensor([10.0, 10.0, 1.0], dtype=dtype)
     there = world.move(states, far)
@@ -404,7 +410,7 @@ def test_bordered_sprites_say_that_they_are_no_group_action(dtype, generator):
         seen = world.render(world.move(states, torch.tensor(corner, dtype=dtype)))
         edge = torch.cat((seen[:, [0, -1]].flatten(1), seen[:, :, [0, -1]].flatten(1)), 1)
         assert edge.abs().max() == 0
-    traces = world.traces(4, 3, generator=generator, largest=0.5)
+    traces = world.traces(4, 3, generator=cpu, largest=0.5)
     assert traces.states is not None
     assert torch.equal(world.render(traces.states), traces.observations)
     assert traces.name == world.name
@@ -479,3 +485,14 @@ def test_states_and_actions_that_are_none_are_refused():
 
 def test_numbers_of_numpy_serve_as_well():
     assert worlds.load("grid-world", rows=np.int64(3)).shape == (3, 5)
+
+
+def test_without_a_generator_the_global_stream_is_drawn_from():
+    for name in worlds.names():
+        world = worlds.load(name)
+        drawn = []
+        for _ in range(2):
+            torch.manual_seed(3)
+            drawn.append(world.traces(2, 1, largest=1))
+        assert torch.equal(drawn[0].observations, drawn[1].observations)
+        assert torch.equal(drawn[0].actions, drawn[1].actions)

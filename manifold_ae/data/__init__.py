@@ -8,6 +8,7 @@
 A new data set is a file beside this one, with a function under `register`, and its line below.
 """
 
+from . import worlds
 from .arrays import check_counts, from_array, load_array, open_array, read_array
 from .base import Dataset, load, names, options, register
 from .batches import Fresh, Shuffled
@@ -48,4 +49,5 @@ __all__ = [
     "register",
     "split_random",
     "split_rows",
+    "worlds",
 ]

@@ -8,7 +8,6 @@ finite, moves a state from the left, and the group acts on what is seen by
 
 which is well defined where different states look different, that is, where the stabiliser of the
 picture is trivial; each world says whether it is.
-
 """
 
 import math
@@ -56,7 +55,8 @@ class World(ABC):
     name: str = ""
     #: Whether the moves are an action of the group; where not, `truth` is None.
     is_group_action: bool = True
-    #: A representation that a linear encoder of the observations can follow exactly, or None.
+    #: A faithful representation of the group to hold what was learned against, or None; where there
+    #: is an exactly equivariant linear encoder, the representation that moves its latents.
     truth: Representation | None
     #: Why there is no truth; empty where there is one.
     why_no_truth: str = ""
@@ -142,8 +142,8 @@ class World(ABC):
     def random_states(
         self,
         n: int,
-        *,
         generator: torch.Generator | None = None,
+        *,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> Tensor:
@@ -156,8 +156,8 @@ class World(ABC):
         self,
         n: int,
         steps: int,
-        *,
         generator: torch.Generator | None = None,
+        *,
         largest: float | None = None,
         device: torch.device | str | None = None,
     ) -> Tensor:
@@ -197,8 +197,8 @@ class World(ABC):
         self,
         n: int,
         steps: int,
-        *,
         generator: torch.Generator | None = None,
+        *,
         largest: float | None = None,
         device: torch.device | str | None = None,
     ) -> Traces:

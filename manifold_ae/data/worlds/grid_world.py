@@ -55,7 +55,7 @@ class GridWorld(World):
     def __init__(self, *, rows: int = 5, columns: int = 5, agent: str = "pixel") -> None:
         rows, columns = int(at_least("rows", rows, 3)), int(at_least("columns", columns, 3))
         one_of("agent", agent, AGENTS)
-        group = Product(Cyclic(rows), Cyclic(columns))  # type: ignore[abstract]
+        group = Product(Cyclic(rows), Cyclic(columns))
         factors = (HiddenFactor("row"), HiddenFactor("column"))
         given = {"rows": rows, "columns": columns, "agent": agent}
         super().__init__(group, (rows, columns), factors, given)

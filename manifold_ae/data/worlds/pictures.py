@@ -91,7 +91,7 @@ def _waves(picture: PeriodicPicture) -> tuple[tuple[tuple[int, int], ...], Tenso
     waves, rows = [], []
     for k in range(picture.order + 1):
         for m in range(-picture.order, picture.order + 1):
-            if (k, m) <= (0, 0) or 2 * max(k, abs(m)) == size:
+            if (k, m) <= (0, 0):
                 continue
             phase = k * pixels[:, None] + m * pixels
             row = torch.stack((phase.cos(), phase.sin())).flatten(1)

@@ -185,8 +185,8 @@ class BorderedSprites(Sprites):
     def random_states(
         self,
         n: int,
-        *,
         generator: torch.Generator | None = None,
+        *,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> Tensor:
