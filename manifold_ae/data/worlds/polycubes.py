@@ -100,7 +100,7 @@ def draw(
         size: The number of pixels along each axis; the picture spans [-1, 1].
         samples: Rays along each axis of a pixel.
     """
-    n, rays = len(rotation), size * samples
+    rays = size * samples
     step = 2 / rays
     line = (torch.arange(rays, dtype=rotation.dtype, device=rotation.device) + 0.5) * step - 1
     direction = rotation[:, 2]
