@@ -8,16 +8,19 @@
 A new data set is a file beside this one, with a function under `register`, and its line below.
 """
 
+from . import worlds
 from .arrays import check_counts, from_array, load_array, open_array, read_array
 from .base import Dataset, load, names, options, register
 from .batches import Fresh, Shuffled
 from .digits import load_digits
 from .download import DownloadError
+from .holdouts import hold_out_actions, hold_out_combinations, split_random
 from .idx import read_idx
 from .mnist import load_mnist
 from .scaling import Scaling
 from .splits import split_rows
 from .torus import PeriodicPicture, load_torus
+from .trace_files import load_traces
 from .traces import Traces
 
 __all__ = [
@@ -30,16 +33,21 @@ __all__ = [
     "Traces",
     "check_counts",
     "from_array",
+    "hold_out_actions",
+    "hold_out_combinations",
     "load",
     "load_array",
     "load_digits",
     "load_mnist",
     "load_torus",
+    "load_traces",
     "names",
     "open_array",
     "options",
     "read_array",
     "read_idx",
     "register",
+    "split_random",
     "split_rows",
+    "worlds",
 ]

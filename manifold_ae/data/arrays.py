@@ -8,7 +8,7 @@ and the values are then read through a memory map.
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from .base import Dataset, register
 from .splits import split_rows
 
 _CHUNK = 2**22
-_REAL_KINDS = "biuf"
+REAL_KINDS = "biuf"
 _MAGIC = b"\x93NUMPY"
 _HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
@@ -81,7 +81,7 @@ def from_array(
         x = (x.float() if x.dtype == torch.bfloat16 else x).numpy()
     x = np.asarray(x)
     _check_layout(x.shape, x.dtype, name)
-    values = _to_float32(x, name)
+    values = to_float32(x, name)
     train, test = split_rows(len(values), split, test_fraction, seed)
     binary = x.dtype.kind == "b"
     return Dataset(
@@ -102,7 +102,7 @@ def read_array(path: str | os.PathLike[str]) -> Tensor:
         FileNotFoundError: If there is no such file.
         ValueError: As `load_array` does, but for the number of rows.
     """
-    return _to_float32(open_array(path, minimum_rows=1), Path(path).name)
+    return to_float32(open_array(path, minimum_rows=1), Path(path).name)
 
 
 def open_array(path: str | os.PathLike[str], *, minimum_rows: int = 2) -> np.ndarray:
@@ -114,12 +114,7 @@ def open_array(path: str | os.PathLike[str], *, minimum_rows: int = 2) -> np.nda
             holds an array that `from_array` refuses for its shape or type.
     """
     path = Path(path)
-    if not path.is_file():
-        state = "is a folder" if path.is_dir() else "does not exist"
-        near = (p.name for p in path.parent.glob("*.npy")) if path.parent.is_dir() else ()
-        raise FileNotFoundError(
-            f"{path} {state}: expected a .npy file{did_you_mean(path.name, near)}"
-        )
+    require_file(path, ".npy")
     with path.open("rb") as file:
         start = file.read(len(_MAGIC))
         if start != _MAGIC:
@@ -128,12 +123,7 @@ def open_array(path: str | os.PathLike[str], *, minimum_rows: int = 2) -> np.nda
                 f"{path} is {what} by its first bytes; save one array with numpy.save(path, array)"
             )
         file.seek(0)
-        try:
-            shape, fortran, dtype = _HEADER_READERS[npy.read_magic(file)](file)
-        except (KeyError, ValueError, EOFError) as error:
-            raise ValueError(
-                f"{path} has a header that cannot be read ({error}); save it again with numpy.save"
-            ) from error
+        shape, fortran, dtype = read_header(file, str(path))
         offset = file.tell()
     _check_layout(shape, dtype, path.name, minimum_rows)
     promised, held = math.prod(shape) * dtype.itemsize, path.stat().st_size - offset
@@ -144,6 +134,30 @@ def open_array(path: str | os.PathLike[str], *, minimum_rows: int = 2) -> np.nda
             f"the header; save it again with numpy.save"
         )
     return np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")
+
+
+def require_file(path: Path, ending: str) -> None:
+    """Raise a `FileNotFoundError` that names the nearest file, unless there is this one."""
+    if not path.is_file():
+        state = "is a folder" if path.is_dir() else "does not exist"
+        near = (p.name for p in path.parent.glob(f"*{ending}")) if path.parent.is_dir() else ()
+        raise FileNotFoundError(
+            f"{path} {state}: expected a {ending} file{did_you_mean(path.name, near)}"
+        )
+
+
+def read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, Fortran order and type of the array that a file in `.npy` format goes on with.
+
+    Raises:
+        ValueError: If the header cannot be read.
+    """
+    try:
+        return _HEADER_READERS[npy.read_magic(file)](file)
+    except (KeyError, ValueError, EOFError) as error:
+        raise ValueError(
+            f"{name} has a header that cannot be read ({error}); save it again with numpy.save"
+        ) from error
 
 
 def check_counts(x: Tensor, name: str = "data") -> None:
@@ -170,7 +184,7 @@ def _check_layout(
     shape: tuple[int, ...], dtype: np.dtype, name: str, minimum_rows: int = 2
 ) -> None:
     """Raise unless an array of this shape and type may hold rows of real numbers."""
-    if dtype.kind not in _REAL_KINDS:
+    if dtype.kind not in REAL_KINDS:
         raise ValueError(
             f"{name} has elements of type {dtype}: expected real numbers "
             f"(booleans, integers or floats); convert it with array.astype"
@@ -189,7 +203,7 @@ def _check_layout(
         raise ValueError(f"{name} has shape {shape}: expected at least one feature")
 
 
-def _to_float32(x: np.ndarray, name: str) -> Tensor:
+def to_float32(x: np.ndarray, name: str) -> Tensor:
     """The values as a new float32 tensor, made in chunks, every one of them finite."""
     out = np.empty(x.shape, np.float32)
     faults = dict.fromkeys(("NaN", "infinite", "beyond float32"), 0)

@@ -7,10 +7,11 @@
 A new world is a file beside this one, with a class under `register`, and its line below.
 """
 
-from .base import HiddenFactor, World, load, names, options, register
+from .base import HiddenFactor, World
 from .fields import Fields
 from .grid_world import GridWorld
 from .pictures import Pictures
+from .registry import load, names, options, register
 from .solids import Solids
 from .sprites import BorderedSprites, Sprites
 

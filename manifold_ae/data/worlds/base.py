@@ -1,4 +1,4 @@
-r"""What a world is, a thing that a group moves and a picture of it; and those that have a name.
+r"""What a world is: a thing that a group moves, and what is seen of it.
 
 The states of a world are the elements of its group G: a state is what brought the thing there from
 its resting place. An action X, given by coordinates of the Lie algebra or by an element where G is
@@ -8,24 +8,19 @@ finite, moves a state from the left, and the group acts on what is seen by
 
 which is well defined where different states look different, that is, where the stabiliser of the
 picture is trivial; each world says whether it is.
-
-Adding a world takes a file with a class under `@register(name, summary)` and that file's line in
-`data/worlds/__init__.py`. The keyword arguments of the class are the world's options.
 """
 
-import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from manifold_ae.groups import FiniteGroup, Group, LieGroup, Representation
 
-from .._checks import at_least, did_you_mean
+from .._checks import at_least
 from ..traces import Traces
 
 
@@ -60,7 +55,8 @@ class World(ABC):
     name: str = ""
     #: Whether the moves are an action of the group; where not, `truth` is None.
     is_group_action: bool = True
-    #: A representation that a linear encoder of the observations can follow exactly, or None.
+    #: A faithful representation of the group to hold what was learned against, or None; where there
+    #: is an exactly equivariant linear encoder, the representation that moves its latents.
     truth: Representation | None
     #: Why there is no truth; empty where there is one.
     why_no_truth: str = ""
@@ -98,6 +94,11 @@ class World(ABC):
     def angles(self) -> tuple[str, ...]:
         """The names of those factors that are angles."""
         return tuple(factor.name for factor in self.factors if factor.circular)
+
+    @property
+    def ranges(self) -> tuple[tuple[float, float], ...]:
+        """The least and the greatest value of each factor."""
+        return tuple((factor.low, factor.high) for factor in self.factors)
 
     def render(self, states: Tensor) -> Tensor:
         """What is seen, a function of the state alone.
@@ -141,8 +142,8 @@ class World(ABC):
     def random_states(
         self,
         n: int,
-        *,
         generator: torch.Generator | None = None,
+        *,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> Tensor:
@@ -155,8 +156,8 @@ class World(ABC):
         self,
         n: int,
         steps: int,
-        *,
         generator: torch.Generator | None = None,
+        *,
         largest: float | None = None,
         device: torch.device | str | None = None,
     ) -> Tensor:
@@ -196,8 +197,8 @@ class World(ABC):
         self,
         n: int,
         steps: int,
-        *,
         generator: torch.Generator | None = None,
+        *,
         largest: float | None = None,
         device: torch.device | str | None = None,
     ) -> Traces:
@@ -237,13 +238,18 @@ class World(ABC):
         if shape[len(shape) - len(wanted) :] != wanted or len(shape) < len(wanted):
             raise ValueError(
                 f"states has shape {shape}: expected (*, {', '.join(map(str, wanted))})"
-                if wanted
-                else f"states has shape {shape}"
             )
         finite = isinstance(self.group, FiniteGroup)
         if states.is_floating_point() == finite or states.is_complex():
             expected = "int64, elements of a finite group" if finite else "float32 or float64"
             raise ValueError(f"states has dtype {states.dtype}: expected {expected}")
+        if isinstance(self.group, FiniteGroup):
+            wrong = (states < 0) | (states >= self.group.order)
+            if wrong.any():
+                raise ValueError(
+                    f"states has {int(states[wrong][0])}: expected elements 0 … "
+                    f"{self.group.order - 1} of {self.group!r}"
+                )
         return states
 
     def __repr__(self) -> str:
@@ -273,70 +279,3 @@ def _within(group: FiniteGroup, largest: float | None) -> Tensor:
             break
         near = found
     return near
-
-
-_REGISTRY: dict[str, tuple[Callable[..., World], str]] = {}
-_Maker = TypeVar("_Maker", bound=Callable[..., World])
-
-
-def register(name: str, summary: str) -> Callable[[_Maker], _Maker]:
-    """Register the decorated class, or function that returns a world, under `name`.
-
-    Raises:
-        ValueError: If the name is taken.
-    """
-
-    def decorate(maker: _Maker) -> _Maker:
-        if name in _REGISTRY:
-            raise ValueError(f"name={name!r}: a world of this name is registered already")
-        _REGISTRY[name] = (maker, summary)
-        return maker
-
-    return decorate
-
-
-def names() -> dict[str, str]:
-    """Return the names that `load` knows, each with a line on what it is."""
-    return {name: _REGISTRY[name][1] for name in sorted(_REGISTRY)}
-
-
-def options(name: str) -> dict[str, Any]:
-    """Return the options that a world has, with their defaults.
-
-    Raises:
-        ValueError: If there is no such world.
-    """
-    parameters = inspect.signature(_find(name)).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
-
-
-def load(name: str, **own_options: Any) -> World:
-    """Load a world by its name.
-
-    Arguments:
-        name: One of `names()`.
-        own_options: What this world takes; `options(name)` lists them.
-
-    Raises:
-        ValueError: If there is no such world, or it has no such option, or a value is out of range.
-
-    Example:
-        >>> load("grid-world", rows=3, columns=4).shape
-        (3, 4)
-    """
-    maker, own = _find(name), options(name)
-    for option in own_options:
-        if option not in own:
-            raise ValueError(
-                f"{option}={own_options[option]!r}: {name} has no such option; "
-                f"it has {', '.join(own)}{did_you_mean(option, own)}"
-            )
-    return maker(**own_options)
-
-
-def _find(name: str) -> Callable[..., World]:
-    if name not in _REGISTRY:
-        raise ValueError(
-            f"world={name!r}: expected one of {', '.join(names())}{did_you_mean(name, _REGISTRY)}"
-        )
-    return _REGISTRY[name][0]

@@ -19,12 +19,3 @@ def chroma(hue: Tensor, amplitude: Tensor | float) -> Tensor:
     thirds = torch.arange(3, dtype=hue.dtype, device=hue.device) * (2 * math.pi / 3)
     wave = torch.cos(hue.unsqueeze(-1) - thirds)
     return wave * (amplitude.unsqueeze(-1) if isinstance(amplitude, Tensor) else amplitude)
-
-
-def hue_matrix(angle: Tensor) -> Tensor:
-    """Rotations of RGB about the greys by φ, with shape `(*, 3, 3)`: colour(ψ) ↦ colour(ψ + φ).
-
-    Circulant, with first column `1/3 + 2/3 cos(φ − 2πk/3)`.
-    """
-    column = 1 / 3 + chroma(angle, 2 / 3)
-    return torch.stack([column.roll(k, -1) for k in range(3)], -1)

@@ -20,8 +20,9 @@ from manifold_ae.groups import SO3, Representation, Sum, harmonics, irrep
 from .._checks import at_least
 from ..seeding import generator_for
 from .angles import ROTATION, euler_angles
-from .base import World, register
+from .base import World
 from .linear import LinearEncoder
+from .registry import register
 
 MOST_DEGREES = 8
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from manifold_ae.groups import Cyclic, Defining, Product, Sum, Trivial
 
 from .._checks import at_least, one_of
-from .base import HiddenFactor, World, register
+from .base import HiddenFactor, World
+from .registry import register
 
 
 def _pixel(distance: Tensor) -> Tensor:
@@ -52,10 +53,9 @@ class GridWorld(World):
     name = "grid-world"
 
     def __init__(self, *, rows: int = 5, columns: int = 5, agent: str = "pixel") -> None:
-        at_least("rows", rows, 3)
-        at_least("columns", columns, 3)
+        rows, columns = int(at_least("rows", rows, 3)), int(at_least("columns", columns, 3))
         one_of("agent", agent, AGENTS)
-        group = Product(Cyclic(rows), Cyclic(columns))  # type: ignore[abstract]
+        group = Product(Cyclic(rows), Cyclic(columns))
         factors = (HiddenFactor("row"), HiddenFactor("column"))
         given = {"rows": rows, "columns": columns, "agent": agent}
         super().__init__(group, (rows, columns), factors, given)

@@ -14,8 +14,9 @@ from manifold_ae.groups import Sum, Torus, irrep
 from .._checks import at_least, one_of
 from ..torus import PICTURES, PeriodicPicture
 from .angles import circle_angles, turn
-from .base import HiddenFactor, World, register
+from .base import HiddenFactor, World
 from .linear import LinearEncoder
+from .registry import register
 
 
 @register("pictures", "translations of a periodic picture: waves turn, a linear oracle on T^2")
@@ -90,7 +91,7 @@ def _waves(picture: PeriodicPicture) -> tuple[tuple[tuple[int, int], ...], Tenso
     waves, rows = [], []
     for k in range(picture.order + 1):
         for m in range(-picture.order, picture.order + 1):
-            if (k, m) <= (0, 0) or 2 * max(k, abs(m)) == size:
+            if (k, m) <= (0, 0):
                 continue
             phase = k * pixels[:, None] + m * pixels
             row = torch.stack((phase.cos(), phase.sin())).flatten(1)

@@ -100,7 +100,7 @@ def draw(
         size: The number of pixels along each axis; the picture spans [-1, 1].
         samples: Rays along each axis of a pixel.
     """
-    n, rays = len(rotation), size * samples
+    rays = size * samples
     step = 2 / rays
     line = (torch.arange(rays, dtype=rotation.dtype, device=rotation.device) + 0.5) * step - 1
     direction = rotation[:, 2]
@@ -130,8 +130,10 @@ def draw(
         face = torch.where(seen, 3 * k + axis, face)
     table = _seen_colours(colours, direction)
     picked = table.gather(1, face.flatten(1).long()[:, :, None].expand(-1, -1, 3))
-    fine = picked.mT.reshape(n, 3, size, samples, size, samples)
-    return fine.mean((3, 5))
+    fine = picked.unflatten(1, (size, samples, size, samples))
+    # by slices: a reduction over two short axes is ten times slower
+    parts = [fine[:, :, i, :, j] for i in range(samples) for j in range(samples)]
+    return (sum(parts[1:], parts[0]) / len(parts)).movedim(-1, 1)
 
 
 def _seen_colours(colours: Tensor, direction: Tensor) -> Tensor:

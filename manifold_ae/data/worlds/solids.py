@@ -13,9 +13,10 @@ from manifold_ae.groups import SO2, SO3, Defining, Group, Product
 
 from .._checks import at_least
 from .angles import ROTATION, euler_angles, turn
-from .base import HiddenFactor, World, register
+from .base import HiddenFactor, World
 from .colours import chroma
 from .polycubes import draw, face_colours, farthest_corner, polycube, symmetries
+from .registry import register
 
 MOST_CUBES = 12
 
@@ -53,9 +54,7 @@ class Solids(World):
         for name, value, most in (("cubes", cubes, MOST_CUBES), ("samples", samples, 4)):
             if value > most:
                 raise ValueError(f"{name}={value!r}: expected at most {most}")
-        group: Group = SO3()
-        if hue:
-            group = Product(SO3(), SO2())  # type: ignore[abstract]
+        group: Group = Product(SO3(), SO2()) if hue else SO3()
         factors = (*ROTATION, HiddenFactor("hue")) if hue else ROTATION
         given = {"hue": hue, "cubes": cubes, "size": size, "samples": samples, "seed": seed}
         super().__init__(group, (3, size, size), factors, given)

@@ -24,9 +24,10 @@ from manifold_ae.groups import Defining, Torus
 
 from .._checks import at_least, did_you_mean, one_of
 from .angles import circle_angles, turn
-from .base import HiddenFactor, World, register
+from .base import HiddenFactor, World
 from .colours import chroma
 from .figures import DRAWINGS, RANDOM, boxes, coverage, figure
+from .registry import register
 
 FACTORS = ("x", "y", "rotation", "scale", "hue")
 #: Greatest chroma, so that colours stay between 0.05 and 0.95.
@@ -153,7 +154,13 @@ class BorderedSprites(Sprites):
                 "is no border, take bordered=False"
             )
         self.truth = None
-        self.limit = math.pi - 2 * math.pi / self._size - self._reach
+        # from the outermost pixel's centre, a pixel and a half: the figure is seen as a whole
+        self.limit = math.pi - 3 * math.pi / self._size - self._reach
+        if self.limit <= 0:
+            raise ValueError(
+                f"radius={self._options['radius']!r}: the figure is as large as the picture with "
+                "borders, and has nowhere to go; take a smaller one"
+            )
         self.factors = tuple(
             HiddenFactor(name, -self.limit, self.limit, circular=False)
             if name in "xy"
@@ -178,8 +185,8 @@ class BorderedSprites(Sprites):
     def random_states(
         self,
         n: int,
-        *,
         generator: torch.Generator | None = None,
+        *,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> Tensor:
