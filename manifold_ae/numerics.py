@@ -4,6 +4,7 @@ Every function here is finite, with finite first and second derivatives, at the 
 textbook formula is not; each has a test of that limit.
 """
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
@@ -19,15 +20,21 @@ __all__ = [
     "chord_angle",
     "constant",
     "cos_sqrt",
+    "cosh_sqrt",
     "digamma_difference",
+    "expm1_ratio",
+    "half_cotangent_defect_sqrt",
     "log1m_exp",
     "log_gamma_ratio",
     "log_signed_sum_exp",
     "normalise",
     "power_sum",
     "refuse_second_derivatives",
+    "sinc_defect_sqrt",
     "sinc_sqrt",
+    "sinhc_sqrt",
     "soft_clamp",
+    "soft_root",
     "trigamma_difference",
     "with_slopes",
 ]
@@ -155,6 +162,74 @@ def sinc_sqrt(s: Tensor) -> Tensor:
     )
     root = s.clamp_min(threshold).sqrt()
     return torch.where(s < threshold, series, torch.sin(root) / root)
+
+
+#: 1/(2k)! and 1/(2k+1)!: ten terms leave 1e-17 out at \|s\| = 1.
+_EVEN = tuple(1 / math.factorial(2 * k) for k in range(10))
+_ODD = tuple(1 / math.factorial(2 * k + 1) for k in range(10))
+
+
+def cosh_sqrt(s: Tensor) -> Tensor:
+    r"""cosh √s for s ≥ 0 and cos √−s for s < 0: one entire function of s."""
+    up, down = s.clamp_min(1.0).sqrt(), (-s).clamp_min(1.0).sqrt()
+    far = torch.where(s > 0, torch.cosh(up), torch.cos(down))
+    return torch.where(s.abs() < 1.0, _series_where(s, 1.0, _EVEN), far)
+
+
+def sinhc_sqrt(s: Tensor) -> Tensor:
+    r"""sinh √s / √s for s > 0 and sin √−s / √−s for s < 0: one entire function of s."""
+    up, down = s.clamp_min(1.0).sqrt(), (-s).clamp_min(1.0).sqrt()
+    far = torch.where(s > 0, torch.sinh(up) / up, torch.sin(down) / down)
+    return torch.where(s.abs() < 1.0, _series_where(s, 1.0, _ODD), far)
+
+
+def soft_root(s: Tensor) -> Tensor:
+    r"""√(s + ε²) − ε for s ≥ 0, with ε = 10⁻³: a square root with a finite slope at zero, 1/2ε.
+
+    Of a sum of squares it is a norm that is smooth at the origin: within ε of the norm, and zero
+    at zero. Written without the difference, which would cancel.
+    """
+    epsilon = 1e-3
+    return s / (torch.sqrt(s + epsilon**2) + epsilon)
+
+
+#: (1 − sin √s/√s)/s = Σ_k (−s)^k/(2k + 3)!; ten terms leave 1e-22 out at s = 1.
+_SINC_DEFECT = tuple((-1) ** k / math.factorial(2 * k + 3) for k in range(10))
+
+
+def sinc_defect_sqrt(s: Tensor) -> Tensor:
+    r"""(1 − sin √s / √s) / s for s ≥ 0, smooth at zero, where it is 1/6."""
+    series = _series_where(s, 1.0, _SINC_DEFECT)
+    return torch.where(s < 1, series, (1 - sinc_sqrt(s)) / s.clamp_min(1.0))
+
+
+#: (1 − (√s/2) cot(√s/2))/s = Σ_k |B_2k| s^{k−1}/(2k)!, with Bernoulli's numbers; s^k counts for
+#: 40^{−k} at s = 1, and twelve terms leave 1e-19 out.
+_BERNOULLI = (
+    (1, 6), (1, 30), (1, 42), (1, 30), (5, 66), (691, 2730), (7, 6), (3617, 510),
+    (43867, 798), (174611, 330), (854513, 138), (236364091, 2730),
+)  # fmt: skip
+_HALF_COTANGENT_DEFECT = tuple(
+    above / below / math.factorial(2 * k) for k, (above, below) in enumerate(_BERNOULLI, 1)
+)
+
+
+def half_cotangent_defect_sqrt(s: Tensor) -> Tensor:
+    r"""(1 − (√s/2) cot(√s/2)) / s for 0 ≤ s < 4π², smooth at zero, where it is 1/12."""
+    series = _series_where(s, 1.0, _HALF_COTANGENT_DEFECT)
+    far = s.clamp_min(1.0)
+    return torch.where(s < 1, series, (1 - cos_sqrt(far / 4) / sinc_sqrt(far / 4)) / far)
+
+
+#: (e^a − 1)/a = Σ_k a^k/(k + 1)!; these terms leave 1e-19 out at |a| = 1.
+_EXPM1_RATIO = tuple(1 / math.factorial(k + 1) for k in range(20))
+
+
+def expm1_ratio(a: Tensor) -> Tensor:
+    r"""φ₁(a) = (eᵃ − 1)/a, positive for every a, smooth at zero, where it is 1."""
+    near = a.abs() < 1
+    far = torch.where(near, 1.0, a)
+    return torch.where(near, _series_where(a, 1.0, _EXPM1_RATIO), torch.expm1(far) / far)
 
 
 def arc_over_sine(sine_squared: Tensor, cosine: Tensor) -> Tensor:

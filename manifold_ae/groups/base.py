@@ -208,13 +208,15 @@ def require_trailing(owner: str, name: str, x: Tensor, shape: tuple[int, ...]) -
 def require_values(holds: Tensor, message: str) -> None:
     """Raise a ValueError with the message unless all of ``holds`` is true.
 
-    A look at values waits for the device, and has no place in a graph: while compiling, and inside
-    torch.func, nothing is looked at.
+    While compiling, and inside torch.func, nothing is looked at.
     """
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return
-    if not bool(holds.all()):
+    if looks_at_values() and not bool(holds.all()):
         raise ValueError(message)
+
+
+def looks_at_values() -> bool:
+    """Whether a program may depend on values here: not in a graph, nor inside torch.func."""
+    return not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
 
 
 def check_size(name: str, n: Any, least: int = 1) -> None:

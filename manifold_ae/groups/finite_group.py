@@ -11,7 +11,10 @@ from manifold_ae.groups import finite
 from manifold_ae.groups.base import Group, require_values
 from manifold_ae.numerics import built_once
 
-__all__ = ["FiniteGroup"]
+__all__ = ["MAX_ORDER", "FiniteGroup"]
+
+#: Tables are kept whole: 200 MB at this order.
+MAX_ORDER = 5000
 
 
 class FiniteGroup(Group):
@@ -56,7 +59,7 @@ class FiniteGroup(Group):
             ValueError: if they generate none of at most ``finite.MAX_ORDER`` elements.
         """
         elements = finite.generate(generators)
-        return FiniteGroup(_products(elements), elements)
+        return FiniteGroup(products(elements), elements)
 
     # ---- what it is -------------------------------------------------------------------------
 
@@ -113,7 +116,11 @@ class FiniteGroup(Group):
     def matrix(self, g: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
         """Matrices of shape ``(*, m, m)``, one to one, with matrix(gh) = matrix(g) matrix(h)."""
         self._require_element("g", g)
-        return _on(self, "matrices", g.device, dtype or torch.get_default_dtype())[g.long()]
+        dtype = dtype or torch.get_default_dtype()
+        if self._matrices is not None:
+            return _on(self, "matrices", g.device, dtype)[g.long()]
+        moved = _on(self, "table", g.device)[g.long()]  # in column h, a one in row gh
+        return torch.nn.functional.one_hot(moved, self.order).mT.to(dtype)
 
     def _matrix(self, g: Tensor) -> Tensor:
         return self.matrix(g)
@@ -155,13 +162,8 @@ class FiniteGroup(Group):
 
 @built_once
 def _on(group: FiniteGroup, what: str, device: torch.device, dtype: Any = torch.int64) -> Tensor:
-    """The table, the inverses or the matrices on a device."""
-    if what == "matrices":
-        array = group._matrices
-        if array is None:  # h ↦ gh: in column h, a one in row gh
-            array = np.eye(group.order)[group._table].swapaxes(1, 2)
-    else:
-        array = group._table if what == "table" else (group._table == 0).argmax(1)
+    """The table, the inverses or the matrices of a group, on a device."""
+    array = (group._table == 0).argmax(1) if what == "inverses" else getattr(group, f"_{what}")
     return torch.from_numpy(array).to(device, dtype)
 
 
@@ -176,6 +178,8 @@ def _checked_table(table: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
     if array.ndim != 2 or array.shape[0] != array.shape[1] or not len(array):
         raise ValueError(f"table has shape {array.shape}: expected (order, order)")
     n = len(array)
+    if n > MAX_ORDER:
+        raise ValueError(f"table is that of {n} elements: expected at most {MAX_ORDER}")
     if array.dtype.kind not in "iu":
         raise ValueError(f"table has dtype {array.dtype}: expected integers from 0 to {n - 1}")
     every = np.arange(n)
@@ -219,7 +223,7 @@ def _check_associative(table: np.ndarray, generators: tuple[int, ...]) -> None:
             )
 
 
-def _products(elements: np.ndarray) -> np.ndarray:
+def products(elements: np.ndarray) -> np.ndarray:
     """The table of a group of matrices ``(order, m, m)``: for each product, which element it is."""
     flat = elements.reshape(len(elements), -1)
     rows = []

@@ -8,7 +8,7 @@ from torch import Tensor
 from manifold_ae.groups import rotations
 from manifold_ae.groups.base import LieGroup, product
 
-__all__ = ["MatrixGroup", "OrthogonalGroup", "block_diagonal"]
+__all__ = ["MatrixGroup", "OrthogonalGroup", "block_diagonal", "matrix_exp"]
 
 #: Up to this size, products and sums are faster than a batched matrix product.
 _SMALL = 4
@@ -44,6 +44,12 @@ class OrthogonalGroup(MatrixGroup):
 
     def _inverse(self, g: Tensor) -> Tensor:
         return g.mT
+
+
+def matrix_exp(A: Tensor) -> Tensor:
+    """torch.linalg.matrix_exp, in the precision of A under autocast too."""
+    with torch.autocast(A.device.type, enabled=False):
+        return torch.linalg.matrix_exp(A)
 
 
 def block_diagonal(blocks: list[Tensor]) -> Tensor:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from manifold_ae.groups.base import Group, LieGroup, require_trailing
-from manifold_ae.groups.finite_group import FiniteGroup
+from manifold_ae.groups.finite_group import MAX_ORDER, FiniteGroup
 from manifold_ae.groups.matrix_group import block_diagonal
 
 __all__ = ["Product"]
 
 
-class Product(Group):
+class Product:
     """G × H × …, all of its factors Lie groups, or all of them finite.
 
     Of Lie groups, an element is one flat axis with the factors' coordinates in turn, as ``split``
@@ -24,7 +24,7 @@ class Product(Group):
     counting fastest. A product among the factors is taken apart.
 
     Raises:
-        ValueError: for no factors, or Lie groups beside finite ones.
+        ValueError: for no factors, Lie groups beside finite ones, or too large an order.
 
     Example:
         >>> from manifold_ae.groups import SO2, SO3, Cyclic
@@ -37,7 +37,7 @@ class Product(Group):
 
     factors: tuple[Any, ...]
 
-    def __new__(cls, *factors: Group) -> "Product":
+    def __new__(cls, *factors: Group) -> Any:
         if not factors or not all(isinstance(factor, Group) for factor in factors):
             raise ValueError(f"factors = {factors!r}: expected one group or more")
         if all(isinstance(factor, LieGroup) for factor in factors):
@@ -218,6 +218,11 @@ class _FiniteProduct(Product, FiniteGroup):
         self.factors = _flattened(factors)
         self._orders = tuple(factor.order for factor in self.factors)
         order = math.prod(self._orders)
+        if order > MAX_ORDER:
+            raise ValueError(
+                f"a product of order {order}: a group by its table has at most {MAX_ORDER} "
+                "elements; put a torus in the place of cyclic groups"
+            )
         digits = np.unravel_index(np.arange(order), self._orders)
         columns = [
             factor._table[np.ix_(digit, digit)]

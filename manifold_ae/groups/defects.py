@@ -1,0 +1,200 @@
+r"""How far a map is from a representation: measures for reports, and penalties for training.
+
+``rho`` is called on actions, and has ``group`` and ``size``: a given ``Representation`` or a
+``LearnedRepresentation``. Norms \|·\| are Frobenius norms. The measures are
+
+- homomorphism: E\|ρ(gh) − ρ(g)ρ(h)\| / E\|ρ(gh)\|,
+- identity: \|ρ(e) − I\| / \|I\|,
+- inverse: E\|ρ(g)ρ(g⁻¹) − I\| / \|I\|.
+
+gh is the action of the product: of a Lie group log(exp X exp Y), which wraps where the group
+closes. Two numbers would not do it for X + Y: a rotation by weight 0.9 satisfies that exactly.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from manifold_ae.groups.base import Group, LieGroup, product
+from manifold_ae.groups.finite_group import FiniteGroup
+from manifold_ae.numerics import soft_root
+
+__all__ = [
+    "adjacency",
+    "bracket_defect",
+    "closure_defect",
+    "homomorphism_error",
+    "identity_error",
+    "inverse_error",
+    "random_actions",
+    "sparsity",
+    "table_defect",
+]
+
+
+class _Represents(Protocol):
+    group: Group
+    size: int
+
+    def __call__(self, action: Tensor, /) -> Tensor: ...
+
+
+class _Generates(_Represents, Protocol):
+    def generator(self, X: Tensor, /) -> Tensor: ...
+
+
+def random_actions(
+    group: Group,
+    *sample_shape: int,
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype | None = None,
+    device: Any = None,
+) -> Tensor:
+    """Actions of random elements: log of ``group.random``, or the integers of a finite group.
+
+    Products of two of them leave the domain of the logarithm: they wrap past π.
+    """
+    g = group.random(*sample_shape, generator=generator, dtype=dtype, device=device)
+    return group.log(g) if isinstance(group, LieGroup) else g
+
+
+# ---- measures -------------------------------------------------------------------------------
+
+
+def homomorphism_error(rho: _Represents, X: Tensor, Y: Tensor) -> Tensor:
+    r"""E\|ρ(gh) − ρ(g)ρ(h)\| / E\|ρ(gh)\|, a scalar, over pairs of actions g and h.
+
+    Args:
+        rho: what is measured.
+        X: actions g, of shape ``(n, dim)``, or ``(n,)`` of a finite group.
+        Y: actions h, of the same shape.
+
+    Raises:
+        ValueError: if there are no actions.
+    """
+    _require_some("X", X)
+    whole = rho(_composed(rho.group, X, Y))
+    return _norm(whole - product(rho(X), rho(Y))).mean() / _norm(whole).mean()
+
+
+def identity_error(
+    rho: _Represents, *, dtype: torch.dtype | None = None, device: Any = None
+) -> Tensor:
+    r"""\|ρ(e) − I\| / \|I\|, a scalar; dtype and device are those of the action, X = 0."""
+    group = rho.group
+    zero = torch.zeros(group.dim, dtype=dtype, device=device)
+    return _from_identity(rho(zero if group.dim else group.identity(device=device)))
+
+
+def inverse_error(rho: _Represents, X: Tensor) -> Tensor:
+    r"""E\|ρ(g)ρ(g⁻¹) − I\| / \|I\|, a scalar, over actions X as in ``homomorphism_error``."""
+    _require_some("X", X)
+    back = -X if isinstance(rho.group, LieGroup) else rho.group.inverse(X)
+    return _from_identity(product(rho(X), rho(back)))
+
+
+def _composed(group: Group, X: Tensor, Y: Tensor) -> Tensor:
+    if isinstance(group, LieGroup):
+        return group.log(group.compose(group.exp(X), group.exp(Y)))
+    return group.compose(X, Y)
+
+
+def _norm(matrix: Tensor) -> Tensor:
+    return torch.linalg.matrix_norm(matrix)
+
+
+def _from_identity(matrix: Tensor) -> Tensor:
+    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    return _norm(matrix - eye).mean() / _norm(eye)
+
+
+def _require_some(name: str, X: Tensor) -> None:
+    if X.numel() == 0:
+        raise ValueError(f"{name} has shape {tuple(X.shape)}: an error needs one action or more")
+
+
+# ---- penalties ------------------------------------------------------------------------------
+
+
+def bracket_defect(rho: _Generates, X: Tensor, Y: Tensor) -> Tensor:
+    r"""E\|φ[X, Y] − (φX φY − φY φX)\|², a scalar, for the generators φ of ρ = exp φ.
+
+    Zero for pairs of a basis makes a linear φ a representation of the Lie algebra: ρ is one of the
+    group's universal cover, of the group itself where ``closure_defect`` vanishes too.
+    """
+    assert isinstance(rho.group, LieGroup)
+    A, B = rho.generator(X), rho.generator(Y)
+    gap = rho.generator(rho.group.bracket(X, Y)) - (product(A, B) - product(B, A))
+    return gap.square().sum((-2, -1)).mean()
+
+
+def closure_defect(rho: _Represents, *, dtype: torch.dtype, device: Any = None) -> Tensor:
+    r"""Mean of \|ρ(2πX) − I\|² over ``group.periods``, for which exp(2πX) = e; a scalar.
+
+    Of a plane turned by weight w it is 4 (1 − cos 2πw): zero at integers, with a basin between
+    half-integers.
+
+    Raises:
+        ValueError: if no subgroup of the group is known to close.
+    """
+    periods = getattr(rho.group, "periods", ())
+    if not periods:
+        raise ValueError(f"no one-parameter subgroup of {rho.group!r} is known to close")
+    matrix = rho(2 * torch.pi * torch.tensor(periods, dtype=dtype, device=device))
+    eye = torch.eye(rho.size, dtype=matrix.dtype, device=matrix.device)
+    return (matrix - eye).square().sum((-2, -1)).mean()
+
+
+def table_defect(rho: _Represents, *, device: Any = None) -> Tensor:
+    r"""Mean of \|ρ(sh) − ρ(s)ρ(h)\|² over generators s and all h of a finite group; a scalar.
+
+    With ρ(e) = I it vanishes for representations alone, since every g is a product of generators.
+    """
+    group = rho.group
+    if not isinstance(group, FiniteGroup):
+        raise ValueError(f"{group!r} is no finite group: see bracket_defect and closure_defect")
+    matrices = rho(torch.arange(group.order, device=device))
+    s = torch.tensor(group.generators, dtype=torch.int64, device=device)
+    if not len(s):
+        s = torch.zeros(1, dtype=torch.int64, device=device)
+    table = group.table.to(matrices.device)
+    gap = matrices[table[s]] - product(matrices[s].unsqueeze(1), matrices)
+    return gap.square().sum((-2, -1)).mean()
+
+
+def adjacency(generators: Tensor, root: Callable[[Tensor], Tensor] = torch.sqrt) -> Tensor:
+    """Which coordinates a family of matrices couples: √(Σᵢ Tᵢ²) by entries, ``(n, n)``.
+
+    Args:
+        generators: T₁, …, T_d, of shape ``(d, n, n)``.
+        root: the square root, or a smooth one.
+    """
+    return root(generators.square().sum(0))
+
+
+def sparsity(generators: Tensor) -> Tensor:
+    r"""What the blocks of a family of matrices could still gain from a change of basis; a scalar.
+
+    ½ (Σ_{ab} \|T_{·ab}\| − tr √(Σᵢ Tᵢᵀ Tᵢ)), for T₁, …, T_d of shape ``(d, n, n)``.
+
+    The second term is half the nuclear norm of the matrices set one below the other, and does not
+    change with an orthonormal basis; the first is a sum of the nuclear norms of their entries, to
+    which they add up. So the difference is never negative, and it is zero exactly where no row and
+    no column has two entries: for antisymmetric matrices, where they are blocks of two (and zeros)
+    on the axes. (A matrix of spectral norm one that attains the nuclear norm would have a unit
+    vector for each of those entries, and so a row or column of norm √2.) Commuting antisymmetric
+    matrices always have such a basis: the generators of a torus, whose weights it leaves as they
+    are, since its slope there is zero. Larger blocks, of groups that do not commute, leave it
+    positive, and it then shrinks the generators as well: give it a small weight, beside the
+    closure. It still finds the blocks: 3 and 5 of SO(3) from a random basis.
+
+    Roots are smooth at zero (``numerics.soft_root``), where a sum of norms has no gradient. The
+    derivative is finite once; in float64 inside.
+    """
+    T = generators.double()
+    energy = product(T.mT, T).sum(0)
+    values = torch.linalg.eigvalsh(energy).clamp_min(0.0)
+    gain = adjacency(T, soft_root).sum() - soft_root(values).sum()
+    return (gain / 2).to(generators.dtype)

@@ -1,0 +1,434 @@
+r"""Learned representations of actions: ρ(X) = exp φ(X), with a learned map φ to matrices.
+
+φ sends the coordinates X of the Lie algebra, of shape ``(*, dim)``, to generators: antisymmetric
+matrices where ρ is to be orthogonal, in blocks along the diagonal.
+
+- ``phi="linear"``: φ(X) = Σ Xᵢ Tᵢ without a bias. ρ(e) = I, ρ(X)ρ(−X) = I and the one-parameter law
+  ρ((s + t)X) = ρ(sX)ρ(tX) hold by construction. The bracket and closure are left to learn, or to
+  penalise.
+- ``phi="mlp"``: the perceptron of Keurti et al. ("Homomorphism Autoencoder", 2023), with biases:
+  none of these hold, ρ(e) = I neither.
+- ``phi="lookup"``: of a finite group, whose actions are integers: a generator for every element,
+  and ρ(e) = I fixed.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from manifold_ae.groups import defects
+from manifold_ae.groups.base import Group, LieGroup
+from manifold_ae.groups.exponentials import entries_of, exp_block, matrix_of
+from manifold_ae.groups.finite_group import FiniteGroup
+from manifold_ae.groups.irreducible_finite import irreps
+from manifold_ae.groups.rotations import turn
+from manifold_ae.groups.scramble import Scramble
+
+__all__ = ["LearnedRepresentation"]
+
+
+class LearnedRepresentation(nn.Module):
+    """ρ(X) = exp φ(X) of shape ``(*, size, size)``, a module that is called on actions.
+
+    Args:
+        group: of the actions: a Lie group, or a finite one for ``phi="lookup"``.
+        size: of the matrices, free dimensions included; with given blocks it follows from them.
+        blocks: sizes of the blocks; ``"soft"`` for one block, whose finer blocks the penalty
+            ``sparsity`` finds; None for one block.
+        phi: ``"linear"``, ``"mlp"`` or ``"lookup"``; see this module.
+        orthogonal: whether the generators are antisymmetric. A lookup that is not orthogonal
+            holds free matrices, which no exponential is taken of.
+        free: further dimensions, the last ones, that no action moves.
+        hidden: widths of the perceptron's layers.
+        scramble: seed of a fixed random change of coordinates before the perceptron.
+        determinants: of an orthogonal lookup, which no exponential of an antisymmetric matrix
+            reaches: ±1 for every block and element, each row a homomorphism. Without them those of
+            the group's irreducible representations of the block's size, one after the other (of
+            size 1, where the determinant is all there is, the trivial one last), and 1 where it has
+            none of that size. They follow from the table; which rotation is not said.
+
+    The blocks start as random rotations of order one: entries of Tᵢ normal, with deviation
+    1/√(k − 1) in a block of size k, so that the weights of a plane are standard normal; near
+    integers by chance alone. Blocks that are not orthogonal have a symmetric part besides, of
+    deviation 0.1/√k. The perceptron starts as torch's layers do.
+
+    Raises:
+        ValueError: if sizes contradict each other, or ``phi`` does not suit the group.
+
+    Example:
+        >>> from manifold_ae.groups import Torus
+        >>> rho = LearnedRepresentation(Torus(2), blocks=[2, 2])
+        >>> rho(torch.zeros(2)).trace()
+        tensor(4., grad_fn=<TraceBackward0>)
+    """
+
+    def __init__(
+        self,
+        group: Group,
+        size: int | None = None,
+        *,
+        blocks: Sequence[int] | str | None = None,
+        phi: str = "linear",
+        orthogonal: bool = True,
+        free: int = 0,
+        hidden: Sequence[int] = (64, 64),
+        scramble: int | None = None,
+        determinants: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        super().__init__()
+        _check_phi(group, phi, scramble, determinants, orthogonal)
+        self.group, self.phi, self.orthogonal, self.free = group, phi, orthogonal, free
+        self.block_sizes = _sizes(size, blocks, free)
+        self.soft = blocks == "soft"
+        self.size = sum(self.block_sizes) + free
+        self._lay_out()
+        if phi != "lookup" and self._entries == 0:
+            raise ValueError(
+                f"blocks = {list(self.block_sizes)}: an orthogonal block of size 1 moves nothing; "
+                "use blocks of size 2 or more, free=, or orthogonal=False"
+            )
+        self.scramble = None if scramble is None else Scramble(group.dim, scramble)
+        self.network: nn.Module | None = None
+        if phi == "linear":
+            self.weight = nn.Parameter(self._random_entries(group.dim).mT.contiguous())
+        elif phi == "mlp":
+            first = group.dim if self.scramble is None else self.scramble.width
+            self.network = _perceptron(first, hidden, self._entries)
+        else:
+            assert isinstance(group, FiniteGroup)
+            rows = self._random_entries(group.order - 1)
+            if not orthogonal:
+                rows = self._random_matrices(group.order - 1)
+            self.weight = nn.Parameter(rows)
+            if orthogonal:
+                self._set_determinants(group, determinants)
+
+    # ---- layout: blocks of one size are held together ---------------------------------------
+
+    def _lay_out(self) -> None:
+        starts = [0, *itertools.accumulate(self.block_sizes)]
+        self._kinds: list[tuple[int, list[int]]] = []  # (size, which blocks)
+        for size in dict.fromkeys(self.block_sizes):
+            which = [n for n, k in enumerate(self.block_sizes) if k == size]
+            self._kinds.append((size, which))
+        order: list[int] = []  # coordinates, in the order in which blocks are held
+        where = torch.full((self.size, self.size), -1)
+        count = 0
+        for size, which in self._kinds:
+            for block in which:
+                inside = slice(starts[block], starts[block] + size)
+                order += range(self.size)[inside]
+                where[inside, inside] = count + torch.arange(size * size).view(size, size)
+                count += size * size
+        for n in range(self.size - self.free, self.size):
+            order.append(n)
+            where[n, n] = count + 1
+        where[where < 0] = count
+        self._held: Tensor
+        self._order: Tensor
+        self._back: Tensor
+        self.register_buffer("_held", where.flatten(), persistent=False)
+        self.register_buffer("_order", torch.tensor(order), persistent=False)
+        self.register_buffer("_back", torch.argsort(torch.tensor(order)), persistent=False)
+        self._sorted = order == list(range(self.size))
+        self._widths = [
+            len(which) * entries_of(size, self.orthogonal) for size, which in self._kinds
+        ]
+        self._entries = sum(self._widths)
+
+    def _random_entries(self, rows: int) -> Tensor:
+        """Entries of random generators, of shape ``(rows, entries)``."""
+        parts = []
+        for size, which in self._kinds:
+            upper = torch.randn(rows, len(which), entries_of(size, True)) / max(size - 1, 1) ** 0.5
+            if self.orthogonal:
+                parts.append(upper.flatten(1))
+                continue
+            noise = 0.1 * torch.randn(rows, len(which), size, size) / size**0.5
+            matrix = matrix_of(upper, size, True) + (noise + noise.mT) / 2
+            parts.append(matrix.flatten(1))
+        return torch.cat(parts, 1)
+
+    def _random_matrices(self, rows: int) -> Tensor:
+        """Entries of random orthogonal matrices of both determinants."""
+        parts = [
+            torch.linalg.qr(torch.randn(rows, len(which), size, size))[0].flatten(1)
+            for size, which in self._kinds
+        ]
+        return torch.cat(parts, 1)
+
+    def _set_determinants(self, group: FiniteGroup, given: Sequence[Sequence[int]] | None) -> None:
+        if given is None:
+            signs = _determinants(group, self.block_sizes)
+        else:
+            signs = torch.as_tensor(given, dtype=torch.get_default_dtype())
+            if signs.shape != (len(self.block_sizes), group.order) or (signs.abs() != 1).any():
+                raise ValueError(
+                    f"determinants of shape {tuple(signs.shape)}: expected ±1 of shape "
+                    f"{(len(self.block_sizes), group.order)}, a row a block, a column an element"
+                )
+            if (signs[:, group.table] != signs[:, :, None] * signs[:, None]).any():
+                raise ValueError("determinants: expected homomorphisms, that of gh the product")
+        self.signs: Tensor
+        self.register_buffer("signs", signs)
+
+    # ---- φ ----------------------------------------------------------------------------------
+
+    def _phi(self, action: Tensor) -> Tensor:
+        """Entries of the blocks of φ, of shape ``(*, entries)``, in the order they are held."""
+        assert isinstance(self.group, LieGroup)
+        self.group._require_coordinates("X", action)
+        dtype = next(self.parameters()).dtype
+        if action.dtype != dtype:
+            raise ValueError(
+                f"X has dtype {action.dtype}, the parameters {dtype}: convert one of them with "
+                ".to(dtype)"
+            )
+        with torch.autocast(action.device.type, enabled=False):
+            if self.network is None:
+                return action @ self.weight.mT
+            return self.network(action if self.scramble is None else self.scramble(action))
+
+    def _by_kind(self, entries: Tensor) -> list[Tensor]:
+        """Entries of shape ``(*, count, k²)`` or ``(*, count, k (k − 1)/2)``, for every size k."""
+        return [
+            part.unflatten(-1, (len(which), entries_of(size, self.orthogonal)))
+            for part, (size, which) in zip(
+                entries.split(self._widths, -1), self._kinds, strict=True
+            )
+        ]
+
+    def _blocks(self, action: Tensor) -> list[Tensor]:
+        """Blocks of ρ of shape ``(*, count, k, k)``, for every size k."""
+        if self.phi == "lookup":
+            self.group._require_element("g", action)
+            return [blocks[action] for blocks in self._looked_up()]
+        kinds = zip(self._by_kind(self._phi(action)), self._kinds, strict=True)
+        return [exp_block(part, size, self.orthogonal) for part, (size, _) in kinds]
+
+    def _looked_up(self) -> list[Tensor]:
+        """Blocks of all elements of a finite group, ``(order, count, k, k)``."""
+        result = []
+        for part, (size, which) in zip(self._by_kind(self.weight), self._kinds, strict=True):
+            if self.orthogonal:
+                blocks = exp_block(part, size, True)
+                flips = torch.ones(len(blocks), len(which), 1, size).to(blocks)
+                flips[..., 0, -1] = self.signs[which][:, 1:].mT
+                blocks = blocks * flips
+            else:
+                blocks = part.unflatten(-1, (size, size))
+            eye = torch.eye(size, dtype=blocks.dtype, device=blocks.device)
+            result.append(torch.cat([eye.expand(1, len(which), size, size), blocks]))
+        return result
+
+    def _dense(self, kinds: list[Tensor], diagonal: float) -> Tensor:
+        """The matrices ``(*, size, size)`` with the blocks, and a number for the free part."""
+        if len(self.block_sizes) == 1 and not self.free:
+            return kinds[0].squeeze(-3)
+        flat = [blocks.flatten(-3) for blocks in kinds]
+        ends = flat[0].new_tensor([0.0, diagonal]).expand(*flat[0].shape[:-1], 2)
+        whole = torch.cat([*flat, ends], -1)
+        return whole.index_select(-1, self._held).unflatten(-1, (self.size, self.size))
+
+    # ---- what it gives ----------------------------------------------------------------------
+
+    def forward(self, action: Tensor) -> Tensor:
+        return self._dense(self._blocks(action), 1.0)
+
+    def matrix(self, action: Tensor) -> Tensor:
+        """ρ of actions, of shape ``(*, size, size)``: the same as calling the module."""
+        return self(action)
+
+    def of(self, g: Tensor) -> Tensor:
+        """ρ of elements g of shape ``(*, *element_shape)``, by their principal logarithm."""
+        return self(self.group.log(g) if isinstance(self.group, LieGroup) else g)
+
+    def generator(self, action: Tensor) -> Tensor:
+        """φ of actions, of shape ``(*, size, size)``.
+
+        Raises:
+            ValueError: for lookups, which are no exponentials.
+        """
+        if self.phi == "lookup":
+            raise ValueError(f"{self.group!r} has no Lie algebra: rho(g) is a matrix of the table")
+        kinds = zip(self._by_kind(self._phi(action)), self._kinds, strict=True)
+        blocks = [matrix_of(part, size, self.orthogonal) for part, (size, _) in kinds]
+        return self._dense(blocks, 0.0)
+
+    def generators(self) -> Tensor:
+        """φ of the basis of the Lie algebra, of shape ``(dim, size, size)``."""
+        like = next(self.parameters())
+        return self.generator(torch.eye(self.group.dim, dtype=like.dtype, device=like.device))
+
+    def blocks(self, action: Tensor) -> tuple[Tensor, ...]:
+        """The blocks of ρ in their order, each of shape ``(*, k, k)``, without the free part."""
+        found: dict[int, Tensor] = {}
+        for blocks, (_, which) in zip(self._blocks(action), self._kinds, strict=True):
+            found.update(zip(which, blocks.unbind(-3), strict=True))
+        return tuple(found[n] for n in range(len(self.block_sizes)))
+
+    def act(self, action: Tensor, z: Tensor) -> Tensor:
+        """ρ(X) z for latents z of shape ``(*, size)``, block by block."""
+        return self._moved(self._blocks(action), z)
+
+    def rollout(self, actions: Tensor, z: Tensor) -> Tensor:
+        """ρ(X_t) … ρ(X_1) z for t = 1 … T, of shape ``(*, T, size)``.
+
+        Args:
+            actions: of shape ``(*, T, dim)``, or ``(*, T)`` of a finite group.
+            z: latents before the first action, of shape ``(*, size)``.
+        """
+        steps = [blocks.unbind(-4) for blocks in self._blocks(actions)]
+        if not steps[0]:
+            raise ValueError(f"actions has shape {tuple(actions.shape)}: expected one step or more")
+        path = []
+        for step in zip(*steps, strict=True):
+            z = self._moved(list(step), z)
+            path.append(z)
+        return torch.stack(path, -2)
+
+    def _moved(self, kinds: list[Tensor], z: Tensor) -> Tensor:
+        if z.shape[-1:] != (self.size,):
+            raise ValueError(
+                f"z has shape {tuple(z.shape)}; latents have trailing shape ({self.size},)"
+            )
+        held = z if self._sorted else z.index_select(-1, self._order)
+        widths = [size * len(which) for size, which in self._kinds]
+        *parts, rest = held.split([*widths, self.free], -1)
+        moved = [
+            turn(blocks, part.unflatten(-1, (len(which), size))).flatten(-2)
+            for blocks, part, (size, which) in zip(kinds, parts, self._kinds, strict=True)
+        ]
+        if self.free:
+            moved.append(rest.expand(*moved[0].shape[:-1], self.free))
+        whole = moved[0] if len(moved) == 1 else torch.cat(moved, -1)
+        return whole if self._sorted else whole.index_select(-1, self._back)
+
+    # ---- penalties --------------------------------------------------------------------------
+
+    def penalties(self, X: Tensor | None = None, Y: Tensor | None = None) -> dict[str, Tensor]:
+        """What is left to learn, as scalars by name, with finite gradients; see ``defects``.
+
+        ``bracket``, of a linear φ over pairs of the basis, of a perceptron over X and Y if they
+        are given; ``closure``, where the group has closed subgroups; ``table``, of lookups;
+        ``sparsity``, of soft blocks.
+
+        Args:
+            X: actions of shape ``(n, dim)``.
+            Y: as many others.
+        """
+        like = next(self.parameters(), torch.empty(0))
+        found: dict[str, Tensor] = {}
+        if self.phi == "lookup":
+            return {"table": defects.table_defect(self, device=like.device)}
+        if self.phi == "linear" and X is None and self.group.dim > 1:
+            basis = torch.eye(self.group.dim, dtype=like.dtype, device=like.device)
+            first, second = torch.triu_indices(len(basis), len(basis), 1, device=like.device)
+            X, Y = basis[first], basis[second]
+        if X is not None and Y is not None:
+            found["bracket"] = defects.bracket_defect(self, X, Y)
+        if getattr(self.group, "periods", ()):
+            found["closure"] = defects.closure_defect(self, dtype=like.dtype, device=like.device)
+        if self.soft:
+            found["sparsity"] = defects.sparsity(self.generators())
+        return found
+
+    def discovered_blocks(self, threshold: float = 0.1) -> tuple[tuple[int, ...], ...]:
+        """Sets of coordinates that the generators couple, each a block; for soft blocks.
+
+        Args:
+            threshold: entries below this part of the largest do not count.
+        """
+        with torch.no_grad():
+            strength = defects.adjacency(self.generators())
+            linked = (strength > threshold * strength.amax()).cpu()
+        linked = linked | linked.mT | torch.eye(self.size, dtype=torch.bool)
+        for _ in range(self.size):
+            linked = (linked.float() @ linked.float()) > 0
+        rows = dict.fromkeys(tuple(row.nonzero().flatten().tolist()) for row in linked)
+        return tuple(rows)
+
+    def extra_repr(self) -> str:
+        blocks: Any = "'soft'" if self.soft else list(self.block_sizes)
+        free = f", free={self.free}" if self.free else ""
+        return (
+            f"{self.group!r}, size={self.size}, blocks={blocks}, phi={self.phi!r}, "
+            f"orthogonal={self.orthogonal}{free}"
+        )
+
+
+def _perceptron(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
+    if not hidden or min(hidden) < 1:
+        raise ValueError(f"hidden = {tuple(hidden)}: expected one positive width or more")
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in itertools.pairwise((inputs, *hidden)):
+        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(hidden[-1], outputs))
+
+
+def _sizes(size: int | None, blocks: Sequence[int] | str | None, free: int) -> tuple[int, ...]:
+    """The sizes of the blocks, checked against ``size`` and ``free``."""
+    if isinstance(free, bool) or not isinstance(free, int) or free < 0:
+        raise ValueError(f"free must be an integer of at least 0, got {free!r}")
+    if isinstance(blocks, str) and blocks != "soft":
+        raise ValueError(f"blocks must be sizes, 'soft' or None, got {blocks!r}")
+    if blocks is None or isinstance(blocks, str):
+        if isinstance(size, bool) or not isinstance(size, int) or size <= free:
+            raise ValueError(
+                f"size must be an integer greater than free = {free} where blocks = {blocks!r}, "
+                f"got {size!r}"
+            )
+        return (size - free,)
+    found = tuple(blocks)
+    if not found or not all(isinstance(k, int) and not isinstance(k, bool) for k in found):
+        raise ValueError(f"blocks = {blocks!r}: expected one integer or more")
+    if min(found) < 1:
+        raise ValueError(f"blocks = {blocks!r}: sizes must be positive")
+    if size is not None and size != sum(found) + free:
+        raise ValueError(
+            f"size = {size!r}, but blocks = {blocks!r} and free = {free} add up to "
+            f"{sum(found) + free}; leave size out"
+        )
+    return found
+
+
+def _check_phi(
+    group: Group, phi: str, scramble: int | None, determinants: Any, orthogonal: bool
+) -> None:
+    finite = isinstance(group, FiniteGroup)
+    if phi not in ("linear", "mlp", "lookup"):
+        raise ValueError(f"phi must be 'linear', 'mlp' or 'lookup', got {phi!r}")
+    if finite != (phi == "lookup"):
+        way = (
+            "its elements are integers, use phi='lookup'"
+            if finite
+            else "its actions are coordinates, use phi='linear' or phi='mlp'"
+        )
+        raise ValueError(f"phi = {phi!r} for {group!r}: {way}")
+    if scramble is not None and phi != "mlp":
+        raise ValueError(
+            f"scramble = {scramble!r} with phi = {phi!r}: scrambled coordinates are no longer "
+            "those of a Lie algebra, and only phi='mlp' can undo them"
+        )
+    if determinants is not None and (phi != "lookup" or not orthogonal):
+        raise ValueError("determinants are those of phi='lookup' with orthogonal=True")
+
+
+def _determinants(group: FiniteGroup, sizes: tuple[int, ...]) -> Tensor:
+    """Determinants of irreducible representations of those sizes, in turn, ``(blocks, order)``."""
+    elements = torch.arange(group.order)
+    rows, used = [], dict.fromkeys(sizes, 0)
+    for size in sizes:
+        fitting = [rho for rho in irreps(group) if rho.size == size]
+        if size == 1:
+            fitting = fitting[1:] + fitting[:1]
+        if not fitting:
+            rows.append(torch.ones(group.order))
+            continue
+        rho = fitting[used[size] % len(fitting)]
+        used[size] += 1
+        rows.append(torch.linalg.det(rho.of(elements)).sign())
+    return torch.stack(rows)
