@@ -277,6 +277,7 @@ def test_d_lsbd_in_closed_form():
     a, b = circles(24, 24).unbind(-1)
     entangled = torch.stack([(a + b).cos(), (a + b).sin()], -1)
     assert metrics.d_lsbd(entangled).value == pytest.approx(2)
+    assert metrics.d_lsbd(entangled).mean == pytest.approx(1)
     for size in (0.1, 0.5):
         # e^{ia} + size e^{2ia}: an angle with a second harmonic.
         c, s = a.cos() + size * (2 * a).cos(), a.sin() + size * (2 * a).sin()
