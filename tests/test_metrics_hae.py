@@ -167,10 +167,12 @@ def test_rollouts_that_do_not_fit_are_refused():
         bad = o[:, 1:].clone()
         bad[:, :, 0] = math.nan  # of the steps 1, 2 and 4
         metrics.rollout_errors(bad, o, o)
-    with pytest.raises(ValueError, match="observations is empty"):
+    with pytest.raises(ValueError, match="there is nothing to measure"):
         metrics.evaluate_rollout(_Turning(0), torch.zeros(0, 5, 2), torch.zeros(0, 4, 1))
     with pytest.raises(ValueError, match="one more observation than actions"):
         metrics.evaluate_rollout(_Turning(0), torch.zeros(1, 5, 2), torch.zeros(1, 5, 1))
+    with pytest.raises(ValueError, match=r"actions has shape \(4,\): expected \(n, T, \*\)"):
+        metrics.trace_equivariance(lambda x: x, SO2().exp, torch.zeros(4, 2), torch.zeros(4))
 
 
 # ---- equivariance ---------------------------------------------------------------------------
@@ -431,6 +433,17 @@ def test_blocks_are_found_through_noise(noise, generator):
     truth = metrics.off_block_energy(matrices + error, (2, 2, 1), q)
     best = metrics.find_blocks(matrices + error, sizes=(2, 2, 1))
     assert best.off_block <= truth + 1e-20
+
+
+@pytest.mark.parametrize("weights", [(1, 5), (1, 2, 3)])
+def test_errors_of_five_percent_hide_no_blocks(weights, generator):
+    generators = torus_generators(*weights, fixed_dimensions=2)
+    n = generators.shape[-1]
+    for _ in range(10):
+        error = torch.randn(generators.shape, generator=generator, dtype=torch.float64)
+        error *= 0.05 * generators.norm() / error.norm()
+        found = metrics.find_blocks(turned(generators + error, orthogonal(n, generator)))
+        assert found.sizes == (*[2] * len(weights), 1, 1)
 
 
 def test_blocks_of_rotations_of_space(generator):

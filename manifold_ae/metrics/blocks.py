@@ -92,7 +92,8 @@ def find_blocks(
     r"""The finest common blocks, or the best basis for blocks of given sizes.
 
     Unchanged, but for the basis, by orthogonal changes of basis of the matrices (``orthogonal``),
-    or by any. The seed picks the generic element of the commutant.
+    or by any. The seed picks the generic elements of the commutant. The cost grows as n⁶, that of
+    the eigenvectors of an n² × n² matrix: milliseconds at n = 6, seconds at n = 25.
 
     Arguments:
         matrices: generators or values of a representation, of shape ``(*, n, n)``. Generators show
