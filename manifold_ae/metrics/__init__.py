@@ -4,11 +4,7 @@ from manifold_ae.metrics.alignment import Alignment, align, align_matrices
 from manifold_ae.metrics.blocks import Blocks, find_blocks, off_block_energy
 from manifold_ae.metrics.disentanglement import Disentanglement, GivenFactor, d_lsbd, dispersion
 from manifold_ae.metrics.equivariance import equivariance_error, trace_equivariance
-from manifold_ae.metrics.homomorphism import (
-    HomomorphismDefects,
-    homomorphism_defects,
-    random_actions,
-)
+from manifold_ae.metrics.homomorphism import HomomorphismDefects, homomorphism_defects
 from manifold_ae.metrics.likelihood import evaluate_bound
 from manifold_ae.metrics.rollout import HORIZONS, RolloutErrors, evaluate_rollout, rollout_errors
 from manifold_ae.metrics.topology import winding_matrix
@@ -31,7 +27,6 @@ __all__ = [
     "find_blocks",
     "homomorphism_defects",
     "off_block_energy",
-    "random_actions",
     "rollout_errors",
     "trace_equivariance",
     "winding_matrix",

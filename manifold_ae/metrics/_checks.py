@@ -32,6 +32,19 @@ def same(name: str, x: Tensor, shape: Sequence[int], why: str) -> None:
         raise ValueError(f"{name} has shape {tuple(x.shape)}: expected {tuple(shape)}, {why}")
 
 
+def traces(observations: Tensor, actions: Tensor) -> None:
+    """Raise a ``ValueError`` unless these are some ``(n, T + 1, *shape)`` and ``(n, T, *)``."""
+    if actions.ndim < 2:
+        raise ValueError(
+            f"actions has shape {tuple(actions.shape)}: expected (n, T, *), T steps for every trace"
+        )
+    n, steps = actions.shape[:2]
+    shape = (n, steps + 1, *observations.shape[2:])
+    same("observations", observations, shape, "one more observation than actions in every trace")
+    if n == 0 or steps == 0:
+        raise ValueError(f"actions has shape {tuple(actions.shape)}: there is nothing to measure")
+
+
 def partition(sizes: Sequence[int], n: int) -> tuple[int, ...]:
     """Block sizes that add up to n, or a ``ValueError``."""
     sizes = tuple(sizes)

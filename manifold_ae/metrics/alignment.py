@@ -81,7 +81,7 @@ def align_matrices(
     well apart; where the largest residual is below 2, the tolerance is less in proportion. κ is
     minimised from a closed form that is optimal for orthogonal representations, and from seeded
     random starts, so that the result depends on the arguments alone. Unchanged by orthogonal
-    changes of basis of either representation.
+    changes of basis of either representation. The cost grows as n⁶: 0.2 s at n = 25.
 
     Where one representation is smaller, it is filled up with trivial dimensions: free dimensions of
     a latent space, on which nothing acts, neither help nor hurt.

@@ -92,15 +92,18 @@ def find_blocks(
     r"""The finest common blocks, or the best basis for blocks of given sizes.
 
     Unchanged, but for the basis, by orthogonal changes of basis of the matrices (``orthogonal``),
-    or by any. The seed picks the generic element of the commutant.
+    or by any. The seed picks the generic elements of the commutant. The cost grows as n⁶, that of
+    the eigenvectors of an n² × n² matrix: milliseconds at n = 6, seconds at n = 25.
 
     Arguments:
         matrices: generators or values of a representation, of shape ``(*, n, n)``. Generators show
             blocks better: values near the identity differ little from it, and count it as inside.
         sizes: of the blocks to look for. By default the finest are found.
         tolerance: what counts as nothing, relative to the root mean square of the rows: entries
-            that couple two blocks, in every dimension of the smaller one. At 0.1 errors of some
-            hundredths are forgiven, and a block of a tenth of the mean weight is taken for one.
+            that couple two blocks, in every dimension of the smaller one. A block of less than
+            ``tolerance`` times the mean weight is taken for noise. At 0.1, planes with weights
+            from 1 to 5 and lines were found in 30 of 30 random bases with errors of 5 % of the
+            matrices' norm, in 17 to 27 of 30 with errors of 10 %.
         orthogonal: look for an orthogonal basis, for which the matrices, up to errors, must be
             orthogonal or antisymmetric in the coordinates given. Otherwise for any basis.
 

@@ -23,8 +23,10 @@ mean over g_k is relied on, which for elements drawn at random would leave an er
 References:
     Tonnaer, Pérez Rey, Menkovski, Holenderski, Portegies: Quantifying and Learning Linear
     Symmetry-Based Disentanglement, ICML 2022, https://arxiv.org/abs/2011.06070; section 4.4 of
-    Tonnaer's thesis has the same in more detail. The authors' code divides by N − 1 where the
-    definition has a mean, as here: its values are (N − 1)/N of these.
+    Tonnaer's thesis has the same in more detail. The authors' code
+    (https://github.com/luis-armando-perez-rey/lsbd-vae) divides by N − 1 where the definition has a
+    mean, as here: its values for each factor are (N − 1)/N of these. Of the factors it took the sum
+    first, which is the definition, and takes their mean now: ``Disentanglement.mean``.
 """
 
 from collections.abc import Callable, Sequence
@@ -70,6 +72,11 @@ class Disentanglement:
     value: float
     factors: tuple[float, ...]
     chosen: tuple[int | None, ...]
+
+    @property
+    def mean(self) -> float:
+        """D over the number of factors, from 0 to 1."""
+        return self.value / len(self.factors)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from manifold_ae.metrics._checks import finite, same
+from manifold_ae.metrics._checks import finite, same, traces
 
 __all__ = ["equivariance_error", "trace_equivariance"]
 
@@ -71,12 +71,7 @@ def trace_equivariance(
     Raises:
         ValueError: as ``equivariance_error``, or if there is not one more observation than actions.
     """
-    same(
-        "observations",
-        observations,
-        (len(actions), actions.shape[1] + 1, *observations.shape[2:]),
-        "one more observation than actions in every trace",
-    )
+    traces(observations, actions)
     z = encode(observations.flatten(0, 1))
     z = z.unflatten(0, observations.shape[:2])
     return equivariance_error(z[:, :-1], z[:, 1:], rho(actions))

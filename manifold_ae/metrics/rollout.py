@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from manifold_ae.metrics._checks import finite, same
+from manifold_ae.metrics._checks import finite, same, traces
 
 __all__ = ["HORIZONS", "RolloutErrors", "evaluate_rollout", "rollout_errors"]
 
@@ -145,10 +145,7 @@ def evaluate_rollout(
     Raises:
         ValueError: as ``rollout_errors``, or if there is not one more observation than actions.
     """
-    shape = (len(actions), actions.shape[1] + 1, *observations.shape[2:])
-    same("observations", observations, shape, "one more observation than actions in every trace")
-    if len(observations) == 0:
-        raise ValueError("observations is empty: there is nothing to measure")
+    traces(observations, actions)
     chosen = _reached(horizons, actions.shape[1])
     steps = max(chosen)
     total: dict[str, list[float]] = {}
