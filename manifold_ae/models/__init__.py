@@ -1,7 +1,7 @@
 """What is trained: models, and the observation models that they share."""
 
 from manifold_ae.models import likelihoods, transitions
-from manifold_ae.models.delta_vae import DeltaVAE
+from manifold_ae.models.delta_vae import DeltaVAE, known_divergence
 from manifold_ae.models.homomorphism import HomomorphismAutoencoder
 
-__all__ = ["DeltaVAE", "HomomorphismAutoencoder", "likelihoods", "transitions"]
+__all__ = ["DeltaVAE", "HomomorphismAutoencoder", "known_divergence", "likelihoods", "transitions"]

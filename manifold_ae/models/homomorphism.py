@@ -89,7 +89,7 @@ class HomomorphismAutoencoder(nn.Module):
         >>> sorted(hae.loss(torch.rand(16, 3, 64), torch.rand(16, 2, 2)))
         ['loss', 'mse', 'prediction', 'reconstruction']
         >>> hae.rollout(torch.rand(5, 64), torch.rand(5, 10, 2)).shape
-        torch.Size([5, 11, 64])
+        torch.Size([5, 10, 64])
     """
 
     def __init__(
@@ -295,12 +295,14 @@ class HomomorphismAutoencoder(nn.Module):
 
     @torch.no_grad()
     def rollout(self, o: Tensor, actions: Tensor) -> Tensor:
-        """Predicted observations ``(*, T + 1, *event_shape)``, the first without an action.
+        """Observations predicted after each of T actions, ``(*, T, *event_shape)``.
 
-        For o ``(*, *event_shape)`` and T actions ``(*, T, group.dim)``; they are predicted in
-        latent space, and o is all that is ever looked at.
+        For o ``(*, *event_shape)`` and actions ``(*, T, group.dim)``; they are predicted in latent
+        space, and o is all that is ever looked at.
         """
-        return self.decode(self.transition.unroll(self.encode(o), actions))
+        z = self.encode(o)
+        path = self.transition.unroll(z, actions)
+        return self.decode(path.narrow(z.dim() - 1, 1, path.shape[z.dim() - 1] - 1))
 
     def infer_action(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
         """The action that leads from one observation to another, and how well it does.

@@ -84,7 +84,7 @@ class HAERun(Run):
         return torch.cat([self.model.encode(part.to(self.device)).cpu() for part in parts])
 
     def rollout(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """Predictions ``(n, T + 1, *shape)`` from the first observations and actions, on the CPU."""
+        """Predictions ``(n, T, *shape)`` from the first observations and actions, on the CPU."""
         self.model.eval()
         return self.model.rollout(observations.to(self.device), actions.to(self.device)).cpu()
 
@@ -224,9 +224,10 @@ class HAERun(Run):
         figures["latents"] = plots.planes(z, labels, blocks=blocks, names=names, title=title)
         long = self.long_traces()
         predicted = self.rollout(long.observations[:2, 0], long.actions[:2])
-        steps = [0, *(step for step in SHOWN_STEPS if step <= long.steps)]
+        steps = [step for step in SHOWN_STEPS if step <= long.steps]
+        after = [step - 1 for step in steps]
         rows = [
-            [long.observations[k, steps].numpy(), predicted[k, steps].numpy()]
+            [long.observations[k, steps].numpy(), predicted[k, after].numpy()]
             for k in range(len(predicted))
         ]
         figures["rollout"] = plots.strips(
