@@ -70,7 +70,7 @@ def _descend(transition: Transition, z: Tensor, target: Tensor, x: Tensor) -> tu
         return residual(x, z, target).square().sum(-1)
 
     shape, dim = x.shape, x.shape[-1]
-    jacobian = torch.func.vmap(torch.func.jacfwd(residual))
+    jacobian = torch.func.vmap(torch.func.jacrev(residual))
     damping = torch.full(shape[:-1], 1e-2, dtype=x.dtype, device=x.device)
     eye = torch.eye(dim, dtype=x.dtype, device=x.device)
     best = value(x)
