@@ -709,3 +709,21 @@ def test_autocast_takes_no_digits(generator):
             g = group.exp(X)
             found = group.log(group.compose(g, g))
         assert gap(found, group.log(group.compose(group.exp(X), group.exp(X)))) <= 1e-5
+
+
+@pytest.mark.slow
+@over_groups(LIE_GROUPS)
+def test_graphs_are_whole(group, generator):
+    g, X = group.random(3, generator=generator), torch.randn(3, group.dim, generator=generator) / 3
+    calls = {
+        group.exp: (X,),
+        group.log: (g,),
+        group.inverse: (g,),
+        group.compose: (g, g),
+        group.adjoint: (g,),
+        group.bracket: (X, 2 * X),
+    }
+    for function, arguments in calls.items():
+        torch._dynamo.reset()
+        graph = torch.compile(function, backend="eager", fullgraph=True)
+        assert gap(graph(*arguments), function(*arguments)) <= 1e-5 * size(g)
