@@ -693,8 +693,9 @@ def test_products_that_are_not_associative_are_refused():
     [
         (np.ones((2, 2)), "expected \\(2, m, m\\)"),
         (np.full((2, 1, 1), math.nan), "not finite"),
-        (np.ones((2, 1, 1)), "are the same"),
+        (np.ones((2, 1, 1)), "those of 0 and 1 are the same"),
         (np.array([[[1.0]], [[2.0]]]), "do not multiply as the table says"),
+        (np.array([[[-1.0]], [[1.0]]]), "0, the identity, is not"),
     ],
 )
 def test_matrices_that_do_not_follow_the_table_are_refused(matrices, message):

@@ -229,7 +229,14 @@ class _FiniteProduct(Product, FiniteGroup):
             for factor, digit in zip(self.factors, digits, strict=True)
         ]
         table = np.asarray(np.ravel_multi_index(columns, self._orders))
-        super().__init__(table, _block_matrices(self.factors, digits))
+        steps = [math.prod(self._orders[k + 1 :]) for k in range(len(self._orders))]
+        generators = [
+            step * g
+            for factor, step in zip(self.factors, steps, strict=True)
+            for g in factor.generators
+        ]
+        matrices = _block_matrices(self.factors, digits)
+        self._keep(table, matrices, tuple(sorted(generators)))
 
     def split(self, g: Tensor) -> tuple[Tensor, ...]:
         """The factors' elements, of shape ``(*)``."""
