@@ -693,8 +693,9 @@ def test_products_that_are_not_associative_are_refused():
     [
         (np.ones((2, 2)), "expected \\(2, m, m\\)"),
         (np.full((2, 1, 1), math.nan), "not finite"),
-        (np.ones((2, 1, 1)), "are the same"),
+        (np.ones((2, 1, 1)), "those of 0 and 1 are the same"),
         (np.array([[[1.0]], [[2.0]]]), "do not multiply as the table says"),
+        (np.array([[[-1.0]], [[1.0]]]), "0, the identity, is not"),
     ],
 )
 def test_matrices_that_do_not_follow_the_table_are_refused(matrices, message):
@@ -709,3 +710,21 @@ def test_autocast_takes_no_digits(generator):
             g = group.exp(X)
             found = group.log(group.compose(g, g))
         assert gap(found, group.log(group.compose(group.exp(X), group.exp(X)))) <= 1e-5
+
+
+@pytest.mark.slow
+@over_groups(LIE_GROUPS)
+def test_graphs_are_whole(group, generator):
+    g, X = group.random(3, generator=generator), torch.randn(3, group.dim, generator=generator) / 3
+    calls = {
+        group.exp: (X,),
+        group.log: (g,),
+        group.inverse: (g,),
+        group.compose: (g, g),
+        group.adjoint: (g,),
+        group.bracket: (X, 2 * X),
+    }
+    for function, arguments in calls.items():
+        torch._dynamo.reset()
+        graph = torch.compile(function, backend="eager", fullgraph=True)
+        assert gap(graph(*arguments), function(*arguments)) <= 1e-5 * size(g)

@@ -1,5 +1,6 @@
 """Finite groups as values: elements are the integers 0 … order − 1, and 0 is the identity."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,12 +45,21 @@ class FiniteGroup(Group):
     def __init__(
         self, table: Sequence[Sequence[int]] | np.ndarray, matrices: np.ndarray | None = None
     ) -> None:
-        self._table = _checked_table(table)
-        self._generators = _generators(self._table)
-        _check_associative(self._table, self._generators)
-        self._matrices = None if matrices is None else _checked_matrices(matrices, self._table)
-        own = b"" if self._matrices is None else self._matrices.tobytes()
-        self._value = (type(self), self._table.tobytes(), own)
+        checked = _checked_table(table)
+        generators = _generators(checked)
+        _check_associative(checked, generators)
+        if matrices is not None:
+            matrices = _checked_matrices(matrices, checked, generators)
+        self._keep(checked, matrices, generators)
+
+    def _keep(
+        self, table: np.ndarray, matrices: np.ndarray | None, generators: tuple[int, ...]
+    ) -> None:
+        """Become the group of a table, and matrices, that are known to be right."""
+        self._table, self._matrices, self._generators = table, matrices, generators
+        content = hashlib.sha256(table.tobytes())
+        content.update(b"" if matrices is None else matrices.tobytes())
+        self._value = (type(self), self.order, self.degree, content.digest())
 
     @classmethod
     def from_matrices(cls, generators: Sequence[np.ndarray]) -> "FiniteGroup":
@@ -156,7 +166,7 @@ class FiniteGroup(Group):
             )
         require_values(
             (g >= 0) & (g < self.order),
-            f"{name} has entries outside 0 … {self.order - 1}, the elements of {self!r}",
+            lambda: f"{name} has entries outside 0 … {self.order - 1}, the elements of {self!r}",
         )
 
 
@@ -234,20 +244,24 @@ def products(elements: np.ndarray) -> np.ndarray:
     return np.stack(rows)
 
 
-def _checked_matrices(matrices: np.ndarray, table: np.ndarray) -> np.ndarray:
+def _checked_matrices(
+    matrices: np.ndarray, table: np.ndarray, generators: tuple[int, ...]
+) -> np.ndarray:
     array = np.array(matrices, dtype=np.float64)
     n = len(table)
     if array.ndim != 3 or array.shape[0] != n or array.shape[1] != array.shape[2]:
         raise ValueError(f"matrices have shape {array.shape}: expected ({n}, m, m), one an element")
     if not np.isfinite(array).all():
         raise ValueError("matrices have entries that are not finite")
-    flat = array.reshape(n, -1)
-    for g, element in enumerate(array):
-        gap = np.abs(element @ array - array[table[g]]).max()
-        if gap > finite.TOLERANCE:
-            raise ValueError(f"matrices of {g} and of another do not multiply as the table says")
-        same = np.abs(flat - flat[g]).max(1) <= finite.TOLERANCE
-        if same.sum() > 1:
-            other = int(np.flatnonzero(same)[np.flatnonzero(same) != g][0])
-            raise ValueError(f"matrices of {g} and {other} are the same: the group is not theirs")
+    away = np.abs(array - np.eye(array.shape[-1])).reshape(n, -1).max(1)
+    if away[0] > finite.TOLERANCE:
+        raise ValueError("matrices: that of element 0, the identity, is not the identity matrix")
+    # With those of the generators, all products follow; and then a matrix is met twice only if
+    # that of the identity is.
+    for g in generators:
+        if np.abs(array[g] @ array - array[table[g]]).max() > finite.TOLERANCE:
+            raise ValueError(f"matrices: that of {g} and another do not multiply as the table says")
+    if (away[1:] <= finite.TOLERANCE).any():
+        other = int(away[1:].argmin()) + 1
+        raise ValueError(f"matrices: those of 0 and {other} are the same; expected one to one")
     return array

@@ -58,7 +58,7 @@ def _by_waves(G: Torus, images: PeriodicImages) -> Map:
         raise refuse_sizes(G, images, "a picture has two angles, use Torus(2)")
 
     def shifted(g: Tensor, x: Tensor) -> Tensor:
-        require_trailing(repr(images), "x", x, images.shape)
+        require_trailing(images, "x", x, images.shape)
         waves = torch.fft.rfft2(x)
         _require_no_nyquist(images, x, waves)
         angles = G.log(g)
@@ -74,17 +74,18 @@ def _by_waves(G: Torus, images: PeriodicImages) -> Map:
 
 
 def _require_no_nyquist(images: PeriodicImages, x: Tensor, waves: Tensor) -> None:
-    size = 16 * torch.finfo(x.dtype).eps * x.detach().abs().sum((-2, -1))
+    rounding = 16 * torch.finfo(x.dtype).eps * x.detach().abs().sum((-2, -1))
     for axis, pixels in ((-2, images.height), (-1, images.width)):
-        if pixels % 2 == 0:
-            highest = waves.detach().select(axis, pixels // 2).abs().amax(-1)
-            require_values(
-                highest <= size,
-                f"x has a wave of the Nyquist frequency, {pixels // 2} for {pixels} pixels (or is "
-                "not finite): it cannot be shifted by a part of a pixel. Take an odd number of "
-                "pixels, leave that wave out, or shift by whole pixels with "
-                f"Product(Cyclic({images.height}), Cyclic({images.width}))",
-            )
+        if pixels % 2:
+            continue
+        highest = waves.detach().select(axis, pixels // 2).abs().amax(-1)
+        message = (
+            f"x has a wave of the Nyquist frequency, {pixels // 2} for {pixels} pixels (or is not "
+            "finite): it cannot be shifted by a part of a pixel. Take an odd number of pixels, "
+            "leave that wave out, or shift by whole pixels with "
+            f"Product(Cyclic({images.height}), Cyclic({images.width}))"
+        )
+        require_values(highest <= rounding, lambda message=message: message)
 
 
 @register(Product, PeriodicImages)
@@ -98,7 +99,7 @@ def _by_pixels(G: Any, images: PeriodicImages) -> Map:
         )
 
     def shifted(g: Tensor, x: Tensor) -> Tensor:
-        require_trailing(repr(images), "x", x, images.shape)
+        require_trailing(images, "x", x, images.shape)
         down, right = G.split(g)
         pixel = torch.arange(math.prod(images.shape), device=x.device)
         rows, columns = pixel // images.width, pixel % images.width

@@ -33,7 +33,9 @@ def inverse(g: Tensor) -> Tensor:
     """
     found, info = torch.linalg.inv_ex(g)
     holds = (info == 0) & torch.isfinite(found).all(-1).all(-1)
-    require_values(holds, "g has a matrix that is singular or not finite, and has no inverse")
+    require_values(
+        holds, lambda: "g has a matrix that is singular or not finite, and has no inverse"
+    )
     return found
 
 
@@ -74,8 +76,10 @@ def orthogonal_log(g: Tensor) -> Tensor:
     cosine = torch.linalg.eigvalsh(symmetric)[..., :1]
     require_values(
         finite[..., 0] & (cosine > -1 + _ROUNDING),
-        "g has a matrix that is not finite, or has the eigenvalue −1: it turns by π in some plane, "
-        "or reflects; such a matrix has no principal logarithm",
+        lambda: (
+            "g has a matrix that is not finite, or has the eigenvalue −1: it turns by π in some "
+            "plane, or reflects; such a matrix has no principal logarithm"
+        ),
     )
     eye = torch.eye(g.shape[-1], dtype=R.dtype, device=g.device)
     # Singular values of (I + R)/2 may be as small as 1e-7, then they are at least 0.7 and 0.9.
@@ -143,6 +147,8 @@ def _require_principal(A: Tensor) -> None:
     size = values.abs().amax(-1, keepdim=True)
     require_values(
         (values.real > _ROUNDING * size) | (values.imag.abs() > _ROUNDING * size),
-        "g has a matrix that is not finite, or has an eigenvalue on the closed negative axis: such "
-        "a matrix has no principal logarithm",
+        lambda: (
+            "g has a matrix that is not finite, or has an eigenvalue on the closed negative axis: "
+            "such a matrix has no principal logarithm"
+        ),
     )

@@ -146,7 +146,7 @@ class _LieProduct(Product, LieGroup):
 
     def split_vector(self, x: Tensor) -> tuple[Tensor, ...]:
         """What each factor moves of a vector that ``act`` moves, ``(*, factor.degree)``."""
-        require_trailing(repr(self), "x", x, (self.degree,))
+        require_trailing(self, "x", x, (self.degree,))
         return x.split([factor.degree for factor in self.factors], -1)
 
     def _each(self, function: Callable[..., Tensor], *arguments: Iterable[Tensor]) -> list[Tensor]:
@@ -233,7 +233,14 @@ class _FiniteProduct(Product, FiniteGroup):
             for factor, digit in zip(self.factors, digits, strict=True)
         ]
         table = np.asarray(np.ravel_multi_index(columns, self._orders))
-        super().__init__(table, _block_matrices(self.factors, digits))
+        steps = [math.prod(self._orders[k + 1 :]) for k in range(len(self._orders))]
+        generators = [
+            step * g
+            for factor, step in zip(self.factors, steps, strict=True)
+            for g in factor.generators
+        ]
+        matrices = _block_matrices(self.factors, digits)
+        self._keep(table, matrices, tuple(sorted(generators)))
 
     def split(self, g: Tensor) -> tuple[Tensor, ...]:
         """The factors' elements, of shape ``(*)``."""

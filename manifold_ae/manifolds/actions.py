@@ -65,7 +65,7 @@ def _on_rotations(G: groups.SO3, M: SO3) -> Map:
     """g·R = gR: what turns is the world, not the body."""
 
     def turned(g: Tensor, x: Tensor) -> Tensor:
-        require_trailing(repr(M), "x", x, M.ambient_shape)
+        require_trailing(M, "x", x, M.ambient_shape)
         return G.compose(g, x)
 
     return turned
