@@ -242,6 +242,19 @@ def test_matrices_of_two_rows_of_every_kind(matrix):
     assert torch.autograd.gradgradcheck(lambda e: exp_block(e, 2, False), entries)
 
 
+def test_exponentials_of_large_matrices_are_finite(dtype):
+    """e^τ vanishes and cosh √δ overflows in float32, where the exponential itself is small."""
+    rows = [[-5.0, 0.0, 0.0, -300.0], [-300.0, 1.0, 0.0, -5.0], [-200.0, 0, 0, -200.0]]
+    rows.append([0.0, -1e4, 1e4, 0.0])
+    entries = torch.tensor(rows, dtype=dtype, requires_grad=True)
+    found = exp_block(entries, 2, False)
+    assert torch.allclose(found[0].diagonal(), torch.exp(entries[0, ::3]), rtol=1e-4)
+    (slope,) = torch.autograd.grad(found.sum(), entries, create_graph=True)
+    (bend,) = torch.autograd.grad(slope.sum(), entries)
+    for value in (found, slope, bend):
+        assert torch.isfinite(value).all()
+
+
 @pytest.mark.parametrize("s", [-30.0, -1.01, -0.99, -1e-9, 0.0, 1e-9, 0.99, 1.01, 30.0])
 def test_functions_of_a_signed_square(s, dtype):
     point = torch.tensor(s, dtype=dtype, requires_grad=True)
