@@ -1,4 +1,4 @@
-"""The manifolds that every contract is held to. Adding a manifold to the suite is one line here.
+"""The manifolds and groups that every contract is held to; adding one to the suite is a line here.
 
 What a test needs to know beyond the manifold itself is asked of the library: whether it is
 compact, which generic functions of ``heat`` are registered for it.
@@ -7,11 +7,12 @@ compact, which generic functions of ``heat`` are registered for it.
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from manifold_ae import heat
+from manifold_ae import groups, heat
 from manifold_ae.groups import finite
 from manifold_ae.manifolds import (
     SO3,
@@ -49,6 +50,41 @@ MANIFOLDS: tuple[Manifold, ...] = (
     EmbeddedTorus(),
 )
 
+LIE_GROUPS: tuple[groups.LieGroup, ...] = (
+    groups.SO2(),
+    groups.SO3(),
+    groups.SO(2),
+    groups.SO(3),
+    groups.SO(4),
+    groups.SO(5),
+    groups.Torus(1),
+    groups.Torus(3),
+    groups.SE2(),
+    groups.SE3(),
+    groups.ScaleTranslation(1),
+    groups.ScaleTranslation(3),
+    groups.ScaleTranslation(3, diagonal=True),
+    groups.Affine(1),
+    groups.Affine(2),
+    groups.GL(1),
+    groups.GL(3),
+    groups.Product(groups.Torus(2), groups.SO3()),
+    groups.Product(groups.SE2(), groups.GL(2), groups.ScaleTranslation(2)),
+)
+FINITE_GROUPS: tuple[groups.FiniteGroup, ...] = (
+    groups.Cyclic(1),
+    groups.Cyclic(5),
+    groups.Dihedral(1),
+    groups.Dihedral(2),
+    groups.Dihedral(4),
+    groups.Tetrahedral(),
+    groups.Octahedral(),
+    groups.Icosahedral(),
+    groups.FiniteGroup(groups.Dihedral(3).table.numpy()),
+    groups.FiniteGroup.from_matrices([np.eye(3)[[1, 2, 0]], np.eye(3)[[1, 0, 2]]]),
+    groups.Product(groups.Cyclic(3), groups.Dihedral(3)),
+)
+
 
 def has(function: Any, manifold: Manifold) -> bool:
     """Whether a generic function of ``heat`` is registered for a manifold."""
@@ -68,6 +104,11 @@ WITH_ONE_TIME = tuple(M for M in WITH_EXACT_KL if not M.time_shape)
 def over(manifolds: tuple[Manifold, ...]) -> Callable[[Any], Any]:
     """Parametrise a test over ``manifold``, with readable names."""
     return pytest.mark.parametrize("manifold", manifolds, ids=[M.spec for M in manifolds])
+
+
+def over_groups(groups: tuple[Any, ...]) -> Callable[[Any], Any]:
+    """Parametrise a test over ``group``, with readable names."""
+    return pytest.mark.parametrize("group", groups, ids=[repr(G) for G in groups])
 
 
 def sample_size(manifold: Manifold, n: int) -> int:

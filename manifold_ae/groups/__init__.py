@@ -4,12 +4,14 @@ import difflib
 from collections.abc import Callable
 
 from manifold_ae.groups import defects, finite, rotations
+from manifold_ae.groups.action import Action
 from manifold_ae.groups.affine import Affine
 from manifold_ae.groups.base import Group, LieGroup
 from manifold_ae.groups.cyclic import Cyclic
 from manifold_ae.groups.dihedral import Dihedral
 from manifold_ae.groups.finite_group import FiniteGroup
 from manifold_ae.groups.gl import GL
+from manifold_ae.groups.images import PeriodicImages
 from manifold_ae.groups.irreducible import harmonics, irrep
 from manifold_ae.groups.irreducible_finite import irreps
 from manifold_ae.groups.learned import LearnedRepresentation
@@ -39,6 +41,7 @@ __all__ = [
     "SO",
     "SO2",
     "SO3",
+    "Action",
     "Affine",
     "Cyclic",
     "Defining",
@@ -50,6 +53,7 @@ __all__ = [
     "LearnedRepresentation",
     "LieGroup",
     "Octahedral",
+    "PeriodicImages",
     "Product",
     "Representation",
     "ScaleTranslation",

@@ -7,6 +7,7 @@ batched, their batch axes broadcast, and they are differentiable twice.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -75,7 +76,7 @@ class Group(ABC):
     def act(self, g: Tensor, x: Tensor) -> Tensor:
         """g·x for vectors x of shape ``(*, degree)``; (gh)·x = g·(h·x)."""
         self._require_element("g", g)
-        require_trailing(repr(self), "x", x, (self.degree,))
+        require_trailing(self, "x", x, (self.degree,))
         return self._act(g, x)
 
     @abstractmethod
@@ -104,7 +105,7 @@ class Group(ABC):
     def _act(self, g: Tensor, x: Tensor) -> Tensor: ...
 
     def _require_element(self, name: str, g: Tensor) -> None:
-        require_trailing(repr(self), name, g, self.element_shape)
+        require_trailing(self, name, g, self.element_shape)
 
 
 class LieGroup(Group):
@@ -142,7 +143,7 @@ class LieGroup(Group):
     def vee(self, A: Tensor) -> Tensor:
         """The X of shape ``(*, dim)`` with X̂ = A, for A of shape ``(*, m, m)`` in the algebra."""
         m = self.matrix_size
-        require_trailing(repr(self), "A", A, (m, m))
+        require_trailing(self, "A", A, (m, m))
         return self._vee(A)
 
     def adjoint(self, g: Tensor) -> Tensor:
@@ -183,7 +184,7 @@ class LieGroup(Group):
         return self._vee(moved).mT
 
     def _require_coordinates(self, name: str, X: Tensor) -> None:
-        require_trailing(f"the algebra of {self!r}", name, X, (self.dim,))
+        require_trailing(self, name, X, (self.dim,))
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
@@ -192,26 +193,26 @@ def product(a: Tensor, b: Tensor) -> Tensor:
         return a @ b
 
 
-def require_trailing(owner: str, name: str, x: Tensor, shape: tuple[int, ...]) -> None:
+def require_trailing(owner: object, name: str, x: Tensor, shape: tuple[int, ...]) -> None:
     """Raise a ValueError unless x is float32 or float64 and its shape ends with ``shape``."""
     if x.dtype not in (torch.float32, torch.float64):
         raise ValueError(
-            f"{name} has dtype {x.dtype}; {owner} takes float32 or float64, convert it with "
+            f"{name} has dtype {x.dtype}; {owner!r} takes float32 or float64, convert it with "
             ".float()"
         )
     if x.dim() < len(shape) or tuple(x.shape[x.dim() - len(shape) :]) != shape:
         raise ValueError(
-            f"{name} has shape {tuple(x.shape)}; in {owner} it has trailing shape {shape}"
+            f"{name} has shape {tuple(x.shape)}; in {owner!r} it has trailing shape {shape}"
         )
 
 
-def require_values(holds: Tensor, message: str) -> None:
+def require_values(holds: Tensor, message: Callable[[], str]) -> None:
     """Raise a ValueError with the message unless all of ``holds`` is true.
 
     While compiling, and inside torch.func, nothing is looked at.
     """
     if looks_at_values() and not bool(holds.all()):
-        raise ValueError(message)
+        raise ValueError(message())
 
 
 def looks_at_values() -> bool:
@@ -219,7 +220,7 @@ def looks_at_values() -> bool:
     return not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
 
 
-def check_size(name: str, n: Any, least: int = 1) -> None:
+def check_size(name: str, n: Any, least: int = 1, argument: str = "n") -> None:
     """Raise a ValueError that says what was given unless n is an int ≥ least."""
     if isinstance(n, bool) or not isinstance(n, int) or n < least:
-        raise ValueError(f"{name}: n must be an integer of at least {least}, got {n!r}")
+        raise ValueError(f"{name}: {argument} must be an integer of at least {least}, got {n!r}")

@@ -156,7 +156,7 @@ class FiniteGroup(Group):
             )
         require_values(
             (g >= 0) & (g < self.order),
-            f"{name} has entries outside 0 … {self.order - 1}, the elements of {self!r}",
+            lambda: f"{name} has entries outside 0 … {self.order - 1}, the elements of {self!r}",
         )
 
 

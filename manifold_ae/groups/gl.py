@@ -25,8 +25,8 @@ class GL(MatrixGroup):
 
     Example:
         >>> G = GL(2)
-        >>> G.log(torch.diag(torch.tensor([1.0, torch.e])))
-        tensor([0.0000, 0.0000, 0.0000, 1.0000])
+        >>> G.log(2 * torch.eye(2))
+        tensor([0.6931, 0.0000, 0.0000, 0.6931])
     """
 
     n: int

@@ -16,6 +16,8 @@ __all__ = ["inverse", "matrix_log", "orthogonal_log"]
 #: How far from the identity a root may be: ‖Z‖ ≤ 1/7, and the series' terms fall as 49⁻ᵏ.
 _NEAR = 0.25
 _TERMS = 11
+#: What is no more than rounding of an eigenvalue.
+_ROUNDING = 16 * torch.finfo(torch.float64).eps
 #: Square roots, and steps for each, that are never exceeded.
 _MOST_ROOTS, _MOST_STEPS = 60, 60
 #: The same inside torch.func and while compiling, where no value can be looked at: enough for
@@ -31,7 +33,9 @@ def inverse(g: Tensor) -> Tensor:
     """
     found, info = torch.linalg.inv_ex(g)
     holds = (info == 0) & torch.isfinite(found).all(-1).all(-1)
-    require_values(holds, "g has a matrix that is singular or not finite, and has no inverse")
+    require_values(
+        holds, lambda: "g has a matrix that is singular or not finite, and has no inverse"
+    )
     return found
 
 
@@ -39,7 +43,8 @@ def matrix_log(A: Tensor) -> Tensor:
     """The logarithm of ``(*, m, m)`` whose eigenvalues have imaginary parts in (−π, π).
 
     Raises:
-        ValueError: if an eigenvalue lies on the closed negative axis, to the rounding of A.
+        ValueError: if an eigenvalue lies on the closed negative axis, to the rounding of float64
+            beside the largest eigenvalue.
     """
     _require_principal(A)
     root = A.double()
@@ -49,7 +54,7 @@ def matrix_log(A: Tensor) -> Tensor:
     for _ in range(_MOST_ROOTS if look else _FIXED_ROOTS):
         if look and _distance(root, eye) <= _NEAR:
             break
-        root = _square_root(root, eye, look)
+        root = _square_root(root, look)
         scale *= 2
     return (scale * _near_identity(root, eye)).to(A.dtype)
 
@@ -61,17 +66,20 @@ def orthogonal_log(g: Tensor) -> Tensor:
     times 2 cos(θ/2) > 0. After three roots no angle is above π/8.
 
     Raises:
-        ValueError: if an angle is π to the rounding of g, or g is a reflection.
+        ValueError: if an angle is π to 1e-7, or g is a reflection.
     """
-    R = g.double()
+    # What float32 rounded is made a rotation again: next to half a turn, its eigenvalues could
+    # be two real numbers next to −1.
+    R = _orthogonal_factor(g.double(), 2)
     finite = torch.isfinite(R).all(-1).all(-1)[..., None, None]
     symmetric = torch.where(finite, (R + R.mT) / 2, 0.0).detach()
     cosine = torch.linalg.eigvalsh(symmetric)[..., :1]
-    holds = finite[..., 0] & (cosine > -1 + 16 * torch.finfo(g.dtype).eps)
     require_values(
-        holds,
-        "g has a matrix that is not finite, or has the eigenvalue −1: it turns by π in some plane, "
-        "or reflects; such a matrix has no principal logarithm",
+        finite[..., 0] & (cosine > -1 + _ROUNDING),
+        lambda: (
+            "g has a matrix that is not finite, or has the eigenvalue −1: it turns by π in some "
+            "plane, or reflects; such a matrix has no principal logarithm"
+        ),
     )
     eye = torch.eye(g.shape[-1], dtype=R.dtype, device=g.device)
     # Singular values of (I + R)/2 may be as small as 1e-7, then they are at least 0.7 and 0.9.
@@ -91,29 +99,34 @@ def _near_identity(A: Tensor, eye: Tensor) -> Tensor:
     return 2 * product(Z, total)
 
 
-def _square_root(A: Tensor, eye: Tensor, look: bool) -> Tensor:
-    """A^{1/2} by the product form of the Denman–Beavers iteration, scaled by determinants.
+def _square_root(A: Tensor, look: bool) -> Tensor:
+    """A^{1/2} by the iteration of Denman and Beavers (1976), scaled by determinants.
 
-    Cheng, Higham, Kenney, Laub, "Approximating the logarithm of a matrix to specified accuracy",
-    2001, §3.
+    Y → A^{1/2} and Z → A^{−1/2}. The product form, which needs one inverse a step, starts with
+    (2 + A + A⁻¹)/4 in the place of (1 + A)/2, and next to the negative axis that costs twice the
+    digits.
     """
-    M, X = A, A
+    Y, Z = A, torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
     for _ in range(_MOST_STEPS if look else _FIXED_STEPS):
-        back = torch.linalg.inv(M)
-        log_det = torch.linalg.slogdet(M.detach())[1]
+        log_det = torch.linalg.slogdet(Y.detach())[1] + torch.linalg.slogdet(Z.detach())[1]
         # The scaling changes the path, not the limit: it takes no part in derivatives.
         mu = torch.exp(-log_det / (2 * A.shape[-1]))[..., None, None]
-        X = product(mu * X, eye + back / mu**2) / 2
-        before, M = M, (eye + (mu**2 * M + back / mu**2) / 2) / 2
-        if look and _distance(before, eye) <= 1e-6:  # the step squared it
+        before = Y
+        Y, Z = (
+            (mu * Y + torch.linalg.inv_ex(Z)[0] / mu) / 2,
+            (mu * Z + torch.linalg.inv_ex(Y)[0] / mu) / 2,
+        )
+        change = (Y.detach() - before.detach()).abs().amax((-2, -1))
+        # The error is of the order of the square of the last change.
+        if look and bool((change <= 1e-8 * Y.detach().abs().amax((-2, -1))).all()):
             break
-    return X
+    return Y
 
 
 def _orthogonal_factor(Y: Tensor, steps: int) -> Tensor:
     """U of Y = U H, H > 0, by Newton's method with Frobenius scaling (Higham, 2008, §8.6)."""
     for _ in range(steps):
-        back = torch.linalg.inv(Y).mT
+        back = torch.linalg.inv_ex(Y)[0].mT
         size = torch.linalg.matrix_norm(back) / torch.linalg.matrix_norm(Y)
         mu = size.detach().sqrt()[..., None, None]
         Y = (mu * Y + back / mu) / 2
@@ -132,10 +145,10 @@ def _require_principal(A: Tensor) -> None:
     finite = torch.isfinite(A).all(-1).all(-1)[..., None, None]
     values = torch.linalg.eigvals(torch.where(finite, A, 0.0).detach().double())
     size = values.abs().amax(-1, keepdim=True)
-    rounding = 16 * torch.finfo(A.dtype).eps
-    holds = (values.real > rounding * size) | (values.imag.abs() > rounding * size)
     require_values(
-        holds,
-        "g has a matrix that is not finite, or has an eigenvalue on the closed negative axis: such "
-        "a matrix has no principal logarithm",
+        (values.real > _ROUNDING * size) | (values.imag.abs() > _ROUNDING * size),
+        lambda: (
+            "g has a matrix that is not finite, or has an eigenvalue on the closed negative axis: "
+            "such a matrix has no principal logarithm"
+        ),
     )

@@ -142,7 +142,7 @@ class _LieProduct(Product, LieGroup):
 
     def split_vector(self, x: Tensor) -> tuple[Tensor, ...]:
         """What each factor moves of a vector that ``act`` moves, ``(*, factor.degree)``."""
-        require_trailing(repr(self), "x", x, (self.degree,))
+        require_trailing(self, "x", x, (self.degree,))
         return x.split([factor.degree for factor in self.factors], -1)
 
     def _each(self, function: Callable[..., Tensor], *arguments: Iterable[Tensor]) -> list[Tensor]:

@@ -81,7 +81,9 @@ class ScaleTranslation(LieGroup):
 
     def _positive(self, g: Tensor) -> tuple[Tensor, Tensor]:
         scale, translation = self._parts(g)
-        require_values(scale > 0, f"g has a scale that is not positive; those of {self!r} are")
+        require_values(
+            scale > 0, lambda: f"g has a scale that is not positive; those of {self!r} are"
+        )
         return scale, translation
 
     def _compose(self, g: Tensor, h: Tensor) -> Tensor:

@@ -65,9 +65,10 @@ class SE3(RigidMotions):
         return torch.cat([rotations.vee(A[..., :3, :3]), A[..., :3, 3]], -1)
 
     def _bracket(self, X: Tensor, Y: Tensor) -> Tensor:
+        X, Y = torch.broadcast_tensors(X, Y)
         (a, v), (b, w) = X.split(3, -1), Y.split(3, -1)
-        turned = torch.linalg.cross(a, w) - torch.linalg.cross(b, v)
-        return torch.cat([torch.linalg.cross(*torch.broadcast_tensors(a, b)), turned], -1)
+        moved = torch.linalg.cross(a, w) - torch.linalg.cross(b, v)
+        return torch.cat([torch.linalg.cross(a, b), moved], -1)
 
     def _adjoint(self, g: Tensor) -> Tensor:
         """[[R, 0], [b̂R, R]]."""

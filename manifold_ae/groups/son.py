@@ -1,7 +1,6 @@
 r"""SO(n): rotations of ℝⁿ."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -58,10 +57,9 @@ class SO(OrthogonalGroup):
     def periods(self) -> tuple[tuple[float, ...], ...]:  # type: ignore[override]
         return tuple(tuple(float(i == k) for i in range(self.dim)) for k in range(self.dim))
 
-    @cached_property
-    def _upper(self) -> tuple[list[int], list[int]]:
-        pairs = [(i, j) for i in range(self.n) for j in range(i + 1, self.n)]
-        return [i for i, _ in pairs], [j for _, j in pairs]
+    def _upper(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        rows, columns = torch.triu_indices(self.n, self.n, 1, device=like.device)
+        return rows, columns
 
     def _exp(self, X: Tensor) -> Tensor:
         if self.n == 2:
@@ -76,13 +74,13 @@ class SO(OrthogonalGroup):
         return self._vee(logarithm.orthogonal_log(g))
 
     def _hat(self, X: Tensor) -> Tensor:
-        rows, columns = self._upper
+        rows, columns = self._upper(X)
         upper = X.new_zeros(*X.shape[:-1], self.n, self.n)
         upper[..., rows, columns] = X
         return upper - upper.mT
 
     def _vee(self, A: Tensor) -> Tensor:
-        rows, columns = self._upper
+        rows, columns = self._upper(A)
         return (A[..., rows, columns] - A[..., columns, rows]) / 2
 
     def random(

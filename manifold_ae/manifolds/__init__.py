@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable
 
+from manifold_ae.manifolds import actions  # noqa: F401  (it registers itself)
 from manifold_ae.manifolds.base import Manifold
 from manifold_ae.manifolds.embedded_torus import EmbeddedTorus
 from manifold_ae.manifolds.euclidean import Euclidean
