@@ -24,6 +24,7 @@ __all__ = [
     "digamma_difference",
     "expm1_ratio",
     "half_cotangent_defect_sqrt",
+    "hyperbolic_slopes",
     "log1m_exp",
     "log_gamma_ratio",
     "log_signed_sum_exp",
@@ -33,7 +34,6 @@ __all__ = [
     "sinc_defect_sqrt",
     "sinc_sqrt",
     "sinhc_sqrt",
-    "sinhc_sqrt_slope",
     "soft_clamp",
     "soft_root",
     "trigamma_difference",
@@ -184,15 +184,38 @@ def sinhc_sqrt(s: Tensor) -> Tensor:
     return torch.where(s.abs() < 1.0, _series_where(s, 1.0, _ODD), far)
 
 
-#: d/ds of the above: Σ_k s^k (k + 1)/(2k + 3)!.
-_ODD_SLOPE = tuple((k + 1) / math.factorial(2 * k + 3) for k in range(9))
+#: Of C = cosh √s and S = sinh √s / √s: (C − S)/s = Σ_k s^k (2k + 2)/(2k + 3)!, and
+#: (2 (C − 1)/s − S)/s = −Σ_k s^k (2k + 2)/(2k + 4)!. Seven terms leave 1e-17 out at \|s\| = 1/4.
+_HYPERBOLIC_SLOPES = tuple(
+    ((2 * k + 2) / math.factorial(2 * k + 3), -(2 * k + 2) / math.factorial(2 * k + 4))
+    for k in range(7)
+)
 
 
-def sinhc_sqrt_slope(s: Tensor) -> Tensor:
-    r"""The derivative of ``sinhc_sqrt``: (cosh √s − sinh √s / √s) / 2s, entire."""
-    far = torch.where(s.abs() < 1.0, 1.0, s)
-    direct = (cosh_sqrt(far) - sinhc_sqrt(far)) / (2 * far)
-    return torch.where(s.abs() < 1.0, _series_where(s, 1.0, _ODD_SLOPE), direct)
+def hyperbolic_slopes(
+    s: Tensor, even: Tensor, odd: Tensor, chord: Tensor, scale: Tensor | None = None
+) -> Tensor:
+    r"""(C − S)/s and (H − S)/s along the last axis, entire functions of s, of shape ``(*, 2)``.
+
+    With C = cosh √s, S = sinh √s / √s and H = 2 (C − 1)/s, so that dS/ds = (C − S)/2s and
+    dH/ds = (S − H)/s; cosines and sines where s < 0.
+
+    Args:
+        s: of shape ``(*, 1)``.
+        even: C, of the same shape.
+        odd: S.
+        chord: H.
+        scale: a common factor that these three carry.
+    """
+    near = s.abs() < 0.25
+    small = torch.where(near, s, 0.0)
+    rows = [constant(row, s.dtype, s.device) for row in _HYPERBOLIC_SLOPES]
+    series = rows[-1]
+    for row in reversed(rows[:-1]):
+        series = torch.addcmul(row, series, small)
+    series = series if scale is None else series * scale
+    direct = (torch.cat([even, chord], -1) - odd) / torch.where(near, 1.0, s)
+    return torch.where(near, series, direct)
 
 
 def soft_root(s: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import cmath
 import copy
 import math
 
+import mpmath as mp
 import pytest
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ from manifold_ae.groups import (
 )
 from manifold_ae.groups.exponentials import entries_of, exp_block, matrix_of
 from manifold_ae.groups.scramble import Scramble
-from manifold_ae.numerics import cosh_sqrt, sinhc_sqrt, soft_root
+from manifold_ae.numerics import cosh_sqrt, hyperbolic_slopes, sinhc_sqrt, soft_root
 
 SCENE = Product(SO3(), SO2())
 #: Arguments of representations of Lie groups whose φ is linear.
@@ -242,6 +243,19 @@ def test_matrices_of_two_rows_of_every_kind(matrix):
     assert torch.autograd.gradgradcheck(lambda e: exp_block(e, 2, False), entries)
 
 
+def test_exponentials_of_large_matrices_are_finite(dtype):
+    """e^τ vanishes and cosh √δ overflows in float32, where the exponential itself is small."""
+    rows = [[-5.0, 0.0, 0.0, -300.0], [-300.0, 1.0, 0.0, -5.0], [-200.0, 0, 0, -200.0]]
+    rows.append([0.0, -1e4, 1e4, 0.0])
+    entries = torch.tensor(rows, dtype=dtype, requires_grad=True)
+    found = exp_block(entries, 2, False)
+    assert torch.allclose(found[0].diagonal(), torch.exp(entries[0, ::3]), rtol=1e-4)
+    (slope,) = torch.autograd.grad(found.sum(), entries, create_graph=True)
+    (bend,) = torch.autograd.grad(slope.sum(), entries)
+    for value in (found, slope, bend):
+        assert torch.isfinite(value).all()
+
+
 @pytest.mark.parametrize("s", [-30.0, -1.01, -0.99, -1e-9, 0.0, 1e-9, 0.99, 1.01, 30.0])
 def test_functions_of_a_signed_square(s, dtype):
     point = torch.tensor(s, dtype=dtype, requires_grad=True)
@@ -257,6 +271,22 @@ def test_functions_of_a_signed_square(s, dtype):
     for function in (cosh_sqrt, sinhc_sqrt):
         assert torch.autograd.gradcheck(function, double)
         assert torch.autograd.gradgradcheck(function, double)
+
+
+@pytest.mark.parametrize("s", [-30.0, -0.26, -0.24, -1e-12, 0.0, 1e-12, 0.24, 0.26, 30.0])
+def test_slopes_of_a_signed_square(s, dtype):
+    at = torch.tensor([s], dtype=dtype)
+    with mp.workdps(40):
+        root = mp.sqrt(mp.mpf(at.item()))
+        even, odd = mp.cosh(root).real, mp.sinh(root) / root if s else mp.mpf(1)
+        chord = (mp.sinh(root / 2) / (root / 2)) ** 2 if s else mp.mpf(1)
+        expected = [(even - odd) / s, (chord - odd) / s] if s else [1 / 3, -1 / 12]
+        expected = [float(mp.re(value)) for value in expected]
+        given = [torch.tensor([float(mp.re(v))], dtype=dtype) for v in (even, odd, chord)]
+    found = hyperbolic_slopes(at, *given)
+    eps = torch.finfo(dtype).eps
+    size = 1 + max(abs(v.item()) for v in given)
+    assert found.tolist() == pytest.approx(expected, rel=0, abs=20 * eps * size)
 
 
 def test_a_root_with_a_slope_at_zero(dtype):

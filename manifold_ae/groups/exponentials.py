@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from manifold_ae.groups import rotations
-from manifold_ae.numerics import Fused, cosh_sqrt, sinhc_sqrt, sinhc_sqrt_slope
+from manifold_ae.numerics import Fused, cosh_sqrt, hyperbolic_slopes, sinhc_sqrt
 
 __all__ = ["entries_of", "exp_block", "matrix_of"]
 
@@ -64,13 +64,17 @@ class _ExpTwo(Fused):
     @staticmethod
     def value(entries: Tensor) -> tuple[Tensor, ...]:
         a, b, c, d = entries.unbind(-1)
-        h = (a - d) / 2
+        h, half_trace = (a - d) / 2, (a + d) / 2
         square = h * h + b * c
         root = square.abs().sqrt().clamp_min(torch.finfo(entries.dtype).tiny)
+        growth = torch.exp(half_trace)
+        p, q = growth * torch.cos(root), growth * torch.sin(root) / root
+        # Two exponentials, since e^τ may be zero where cosh √δ is infinite.
+        up, down = torch.exp(half_trace + root), torch.exp(half_trace - root)
         real = square > 0
-        growth = torch.exp((a + d) / 2)
-        p = growth * torch.where(real, torch.cosh(root), torch.cos(root))
-        q = growth * torch.where(real, torch.sinh(root), torch.sin(root)) / root
+        p = torch.where(real, (up + down) / 2, p)
+        rising = torch.where(root < 1, growth * torch.sinh(root), (up - down) / 2)
+        q = torch.where(real, rising / root, q)
         diagonal = q * h
         matrix = torch.stack([p + diagonal, q * b, q * c, p - diagonal], -1)
         return matrix.unflatten(-1, (2, 2)), p, q
@@ -78,14 +82,16 @@ class _ExpTwo(Fused):
     @staticmethod
     def derivative(gradient: Tensor, entries: Tensor, *kept: Tensor) -> tuple[Tensor]:
         a, b, c, d = entries.unbind(-1)
-        h, growth, (p, q) = (a - d) / 2, torch.exp((a + d) / 2), kept
+        h, half_trace, (p, q) = (a - d) / 2, (a + d) / 2, kept
         square = h * h + b * c
+        growth = torch.exp(half_trace)
         if torch.is_grad_enabled():  # to be differentiated again
-            p, q = growth * cosh_sqrt(square), growth * sinhc_sqrt(square)
+            p, q = _even_and_odd(half_trace, square)
         ga, gb, gc, gd = gradient.flatten(-2).unbind(-1)
         to_p, to_q = ga + gd, h * (ga - gd) + b * gb + c * gc
         to_half_trace = to_p * p + to_q * q
-        to_square = to_p * q / 2 + to_q * growth * sinhc_sqrt_slope(square)
+        columns = (x.unsqueeze(-1) for x in (square, p, q, q, growth))
+        to_square = (to_p * q + to_q * hyperbolic_slopes(*columns)[..., 0]) / 2
         to_h = q * (ga - gd) + 2 * h * to_square
         return (
             torch.stack(
@@ -98,3 +104,18 @@ class _ExpTwo(Fused):
                 -1,
             ),
         )
+
+
+def _even_and_odd(half_trace: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
+    """P and Q, differentiable by torch, everywhere."""
+    growth, real, near = torch.exp(half_trace), square > 0, square.abs() < 1
+    root = square.abs().clamp_min(1.0).sqrt()
+    rate = torch.where(real & ~near, root, 0.0)
+    up, down = torch.exp(half_trace + rate), torch.exp(half_trace - rate)
+    p = torch.where(real, (up + down) / 2, growth * torch.cos(root))
+    q = torch.where(real, (up - down) / 2, growth * torch.sin(root)) / root
+    inner = square.clamp(-1.0, 1.0)
+    return (
+        torch.where(near, growth * cosh_sqrt(inner), p),
+        torch.where(near, growth * sinhc_sqrt(inner), q),
+    )

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manifold_ae.numerics import Fused, arc_over_sine, sinc_defect_sqrt, sinc_sqrt
+from manifold_ae.numerics import Fused, arc_over_sine, cos_sqrt, hyperbolic_slopes, sinc_sqrt
 
 __all__ = [
     "compose",
@@ -71,26 +71,26 @@ class _Exp(Fused):
         angle = square.sqrt().clamp_min(torch.finfo(w.dtype).tiny)
         cosine, sinc = torch.cos(angle), torch.sin(angle) / angle
         half = 2 * torch.sin(angle / 2) / angle
-        return _rodrigues(w, cosine, sinc, half).to(omega.dtype), square, sinc, half
+        return _rodrigues(w, cosine, sinc, half).to(omega.dtype), square, cosine, sinc, half
 
     @staticmethod
     def derivative(gradient: Tensor, omega: Tensor, *kept: Tensor) -> tuple[Tensor]:
         w, g = omega.double(), gradient.double()
-        square, sinc, half = kept
+        square, cosine, sinc, half = kept
         if torch.is_grad_enabled():  # to be differentiated again
             square = (w * w).sum(-1, keepdim=True)
-            sinc, half = sinc_sqrt(square), sinc_sqrt(square / 4)
+            cosine, sinc, half = cos_sqrt(square), sinc_sqrt(square), sinc_sqrt(square / 4)
         # With C = cos θ, S = sin θ / θ, K = (1 − C) / θ² = half² / 2 and s = θ², in dω:
-        # dC = −S ω, dS = (C − S) / s ω, dK = (S − 2K) / s ω; 1 − S and 1 − half vanish as s does.
-        defect, quarter = sinc_defect_sqrt(square), sinc_defect_sqrt(square / 4)
-        slope_sinc = defect - half * half / 2
-        slope_half = (1 + half) * quarter / 4 - defect
+        # dC = −S ω, dS = (C − S) / s ω, dK = (S − 2K) / s ω.
+        minus_slope_sinc, slope_half = hyperbolic_slopes(-square, cosine, sinc, half * half).split(
+            1, -1
+        )
         trace = torch.diagonal(g, dim1=-2, dim2=-1).sum(-1, keepdim=True)
         torque = 2 * vee(g)
         outer = turn(g + g.mT, w)
         along = (
-            slope_sinc * (torque * w).sum(-1, keepdim=True)
-            + slope_half / 2 * (outer * w).sum(-1, keepdim=True)
+            slope_half / 2 * (outer * w).sum(-1, keepdim=True)
+            - minus_slope_sinc * (torque * w).sum(-1, keepdim=True)
             - sinc * trace
         )
         return ((along * w + sinc * torque + half * half / 2 * outer).to(omega.dtype),)
@@ -100,7 +100,8 @@ def _rodrigues(omega: Tensor, cosine: Tensor, sinc: Tensor, half: Tensor) -> Ten
     x, y, z = (sinc * omega).unbind(-1)
     scaled = half * omega
     xx, yy, zz = (scaled * scaled / 2 + cosine).unbind(-1)
-    xy, yz, zx = (scaled * scaled.roll(-1, -1) / 2).unbind(-1)
+    u, v, w = scaled.unbind(-1)
+    xy, yz, zx = u * v / 2, v * w / 2, w * u / 2
     entries = [xx, xy - z, zx + y, xy + z, yy, yz - x, zx - y, yz + x, zz]
     return torch.stack(entries, -1).unflatten(-1, (3, 3))
 
