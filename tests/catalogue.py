@@ -94,9 +94,7 @@ def has(function: Any, manifold: Manifold) -> bool:
 COMPACT = tuple(M for M in MANIFOLDS if M.compact)
 WITH_KERNEL = tuple(M for M in MANIFOLDS if has(heat.log_kernel, M))
 WITH_SAMPLER = tuple(M for M in MANIFOLDS if has(heat.brownian_step, M))
-WITH_EXACT_KL = tuple(
-    M for M in MANIFOLDS if has(heat.kl_uniform, M) and M.compact and type(M) is not Quotient
-)
+WITH_EXACT_KL = tuple(M for M in MANIFOLDS if has(heat.kl_uniform, M) and M.compact)
 #: Those with one time a sample.
 WITH_ONE_TIME = tuple(M for M in WITH_EXACT_KL if not M.time_shape)
 
@@ -118,7 +116,7 @@ def sample_size(manifold: Manifold, n: int) -> int:
 
 def homogeneous(manifold: Manifold) -> bool:
     """Whether the kernel looks alike from every point."""
-    return not isinstance(manifold, EmbeddedTorus) and type(manifold) not in (KleinBottle, Quotient)
+    return not isinstance(manifold, EmbeddedTorus | KleinBottle)
 
 
 def amplification(manifold: Manifold) -> float:

@@ -524,7 +524,8 @@ def test_divergence_at_long_times_is_that_of_the_first_eigenfunction(manifold, d
     """K = ½ m e^{−2λt} + …: on Sᵈ λ = d/2 with m = d + 1; on Tᵈ λ = ½ with m = 2d.
 
     On ℝPᵈ λ = d + 1, with as many eigenfunctions as Sᵈ has of degree 2; on SO(3) λ = 1, with the
-    nine entries of the matrix; on the Klein bottle λ = ½, with √2 cos φ alone.
+    nine entries of the matrix; on the Klein bottle λ = ½, with √2 cos φ alone. The dihedral group
+    of order four fixes two of the five dimensions of degree 2, where λ = 3.
     """
     d = manifold.dim
     rate, count = {
@@ -533,6 +534,7 @@ def test_divergence_at_long_times_is_that_of_the_first_eigenfunction(manifold, d
         RealProjective: (2 * (d + 1), math.comb(d + 2, 2) - 1),
         SO3: (2, 9),
         KleinBottle: (1, 2),
+        Quotient: (6, 10),
     }[type(manifold)]
     x = manifold.base_point(dtype=torch.float64, device=device)
     t = torch.tensor([30.0, 45.0, 60.0], dtype=torch.float64, device=device) / rate

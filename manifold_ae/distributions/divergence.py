@@ -1,5 +1,6 @@
 """Exact divergences between the laws, registered with ``torch.distributions.kl_divergence``."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,17 +34,15 @@ def _(q: HeatKernel, p: StandardNormal) -> Tensor:
 
 @register_kl(HeatKernel, ProductLaw)
 def _(q: HeatKernel, p: ProductLaw) -> Tensor:
+    return kl_by_factors(q, p)
+
+
+def kl_by_factors(q: Any, p: ProductLaw) -> Tensor:
+    """The sum over the factors of a product, each of which has a law of q's kind."""
     _check_same_manifold(q, p)
-    manifold: Any = q.manifold
-    parts = zip(
-        manifold.factors, manifold.split(q.loc), manifold.split_time(q.time), p.factors, strict=True
-    )
-    return torch.stack(
-        [
-            kl_divergence(HeatKernel(factor, loc, time, validate_args=False), law)
-            for factor, loc, time, law in parts
-        ]
-    ).sum(0)
+    laws = q.manifold.each(partial(type(q), validate_args=False), q.loc, time=q.time)
+    values = [kl_divergence(*pair) for pair in zip(laws, p.factors, strict=True)]
+    return torch.stack(values).sum(0)
 
 
 @register_kl(RiemannianUniform, RiemannianUniform)

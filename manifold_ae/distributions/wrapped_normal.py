@@ -6,8 +6,9 @@ Its density sums over all tangent vectors that lead to x, each divided by the fa
 exponential map stretches volume there. On Euclidean space and on flat tori it stretches nothing,
 and this *is* the heat kernel; elsewhere the two agree for short times.
 
-Three generic functions, which a manifold registers as those of ``heat``: ``exp_step`` (it has a
-default), ``log_density_of_exp``, ``divergence_of_exp``.
+Generic functions, which a manifold registers as those of ``heat``: ``exp_step`` (it has a
+default), ``log_density_of_exp``, ``divergence_of_exp``; and ``entropy_of_exp``, where that is not
+the logarithm of the volume less the divergence.
 """
 
 import math
@@ -22,15 +23,18 @@ from manifold_ae import heat
 from manifold_ae.distributions import wrapped_sphere
 from manifold_ae.distributions.base import normal_like
 from manifold_ae.distributions.brownian import HeatKernel, _Brownian
-from manifold_ae.distributions.divergence import _check_same_manifold
-from manifold_ae.distributions.priors import RiemannianUniform, StandardNormal
+from manifold_ae.distributions.divergence import _check_same_manifold, kl_by_factors
+from manifold_ae.distributions.priors import ProductLaw, RiemannianUniform, StandardNormal
+from manifold_ae.heat.homogeneous import expanded
 from manifold_ae.manifolds import (
     SO3,
     Euclidean,
     FlatTorus,
+    KleinBottle,
     Manifold,
     Product,
     Quotient,
+    RealProjective,
     Sphere,
 )
 
@@ -84,10 +88,7 @@ class WrappedNormal(_Brownian):
 
     def entropy(self) -> Tensor:
         """Differential entropy with respect to volume, in nats, of the batch shape."""
-        if not self.manifold.compact:
-            return HeatKernel(self.manifold, self.loc, self.time, validate_args=False).entropy()
-        divergence = divergence_of_exp(self.manifold, self.loc, self.time)
-        return math.log(self.manifold.volume) - divergence
+        return entropy_of_exp(self.manifold, self.loc, self.time)
 
 
 @register_kl(WrappedNormal, RiemannianUniform)
@@ -101,6 +102,11 @@ def _(q: WrappedNormal, p: StandardNormal) -> Tensor:
     _check_same_manifold(q, p)
     same = HeatKernel(q.manifold, q.loc, q.time, validate_args=False)
     return torch.distributions.kl_divergence(same, p)
+
+
+@register_kl(WrappedNormal, ProductLaw)
+def _(q: WrappedNormal, p: ProductLaw) -> Tensor:
+    return kl_by_factors(q, p)
 
 
 # ---- what manifolds register ------------------------------------------------------------------
@@ -163,6 +169,12 @@ def divergence_of_exp(manifold: Manifold, loc: Tensor, time: Tensor) -> Tensor:
     )
 
 
+@singledispatch
+def entropy_of_exp(manifold: Manifold, loc: Tensor, time: Tensor) -> Tensor:
+    """Differential entropy of exp_loc(√time ξ), in nats, of shape ``(*)``."""
+    return math.log(manifold.volume) - divergence_of_exp(manifold, loc, time)
+
+
 # ---- Euclidean space and flat tori: the heat kernel -------------------------------------------
 
 
@@ -175,6 +187,11 @@ def _(manifold: Manifold, loc: Tensor, time: Tensor, noise: Tensor) -> Tensor:
 @log_density_of_exp.register(FlatTorus)
 def _(manifold: Manifold, loc: Tensor, value: Tensor, time: Tensor) -> Tensor:
     return heat.log_kernel(manifold, loc, value, time)
+
+
+@entropy_of_exp.register
+def _(manifold: Euclidean, loc: Tensor, time: Tensor) -> Tensor:
+    return heat.entropy(manifold, loc, time)
 
 
 @divergence_of_exp.register
@@ -207,26 +224,13 @@ def _(manifold: Quotient, loc: Tensor, value: Tensor, time: Tensor) -> Tensor:
 
 @exp_step.register
 def _(manifold: Product, loc: Tensor, time: Tensor, noise: Tensor) -> Tensor:
-    parts = zip(
-        manifold.factors,
-        manifold.split(loc),
-        manifold.split_time(time),
-        manifold.split(noise),
-        strict=True,
-    )
-    return manifold.join(exp_step(*part) for part in parts)
+    parts = manifold.each(lambda M, x, e, t: exp_step(M, x, t, e), loc, noise, time=time)
+    return manifold.join(parts)
 
 
 @log_density_of_exp.register
 def _(manifold: Product, loc: Tensor, value: Tensor, time: Tensor) -> Tensor:
-    parts = zip(
-        manifold.factors,
-        manifold.split(loc),
-        manifold.split(value),
-        manifold.split_time(time),
-        strict=True,
-    )
-    return torch.stack([log_density_of_exp(*part) for part in parts]).sum(0)
+    return manifold.total(log_density_of_exp, loc, value, time=time)
 
 
 # ---- spheres ----------------------------------------------------------------------------------
@@ -251,5 +255,44 @@ def _(manifold: Sphere, loc: Tensor, time: Tensor) -> Tensor:
             f"{manifold!r}: the divergence of WrappedNormal is verified up to "
             f"Sphere({wrapped_sphere.MAX_DIM}); PowerSpherical has one in every dimension"
         )
-    table = wrapped_sphere.divergence_table(manifold.dim)
-    return table(time.double().log()).to(loc.dtype)
+    return _tabulated(manifold, manifold.dim, False, loc, time)
+
+
+def _tabulated(manifold: Manifold, dim: int, folded: bool, loc: Tensor, time: Tensor) -> Tensor:
+    table = wrapped_sphere.divergence_table(dim, folded)
+    return table(expanded(manifold, loc, time).double().log()).to(loc.dtype)
+
+
+@divergence_of_exp.register
+def _(manifold: RealProjective, loc: Tensor, time: Tensor) -> Tensor:
+    # The exponential map of the quotient is that of the sphere: its law is the sphere's, folded.
+    if manifold.dim == 1:
+        return heat.kl_uniform(manifold, loc, time)
+    if manifold.dim > wrapped_sphere.MAX_DIM:
+        raise NotImplementedError(
+            f"{manifold!r}: the divergence of WrappedNormal is verified up to "
+            f"RealProjective({wrapped_sphere.MAX_DIM}); heat.kl_monte_carlo(q, p, n) estimates it "
+            "with a standard error"
+        )
+    return _tabulated(manifold, manifold.dim, True, loc, time)
+
+
+@divergence_of_exp.register
+def _(manifold: SO3, loc: Tensor, time: Tensor) -> Tensor:
+    return _tabulated(manifold, 3, True, loc, time / 4)
+
+
+@divergence_of_exp.register
+def _(manifold: KleinBottle, loc: Tensor, time: Tensor) -> Tensor:
+    # Flat: exp stretches nothing, and this is the heat kernel.
+    return heat.kl_uniform(manifold, loc, time)
+
+
+@divergence_of_exp.register
+def _(manifold: Product, loc: Tensor, time: Tensor) -> Tensor:
+    return manifold.total(divergence_of_exp, loc, time=time)
+
+
+@entropy_of_exp.register
+def _(manifold: Product, loc: Tensor, time: Tensor) -> Tensor:
+    return manifold.total(entropy_of_exp, loc, time=time)

@@ -111,8 +111,8 @@ def _bernoulli(n: int, x: Tensor) -> Tensor:
     return result
 
 
-def divergence(dim: int, t: np.ndarray) -> np.ndarray:
-    """KL to the uniform law, by quadrature, for times of shape (n,)."""
+def divergence(dim: int, t: np.ndarray, folded: bool = False) -> np.ndarray:
+    """KL to the uniform law of Sᵈ, or folded of ℝPᵈ, by quadrature, for times of shape (n,)."""
     if (t < SHORT).any():
         # log(r / sin r) = r²/6 + O(r⁴), and E r² = d t.
         formula = (
@@ -121,8 +121,8 @@ def divergence(dim: int, t: np.ndarray) -> np.ndarray:
             + (dim + 1) / 2 * math.log(math.pi)
             - math.lgamma((dim + 1) / 2)
             + dim * (dim - 1) * t / 6
-        )
-        return np.where(t < SHORT, formula, divergence(dim, np.maximum(t, SHORT)))
+        ) - (math.log(2) if folded else 0.0)
+        return np.where(t < SHORT, formula, divergence(dim, np.maximum(t, SHORT), folded))
     nodes, weights = leggauss(160)
     # Graded towards both ends, as the integrand there is like a power of r or a logarithm.
     u = (nodes[:, None] + 1) / 2
@@ -132,15 +132,22 @@ def divergence(dim: int, t: np.ndarray) -> np.ndarray:
     images = 3 if (t < EARLY).all() else 0 if (t >= LONG).all() else IMAGES
     total = np.zeros_like(t)
     for r, sine in ((left, np.sin(left)), (right, np.sin(np.pi - reach + reach / 2 * u**4))):
-        along = log_radial_density(dim, torch.from_numpy(r), torch.from_numpy(t), images).numpy()
-        relative = along - (dim - 1) * np.log(sine) - _log_area_fraction(dim)
+        r_, t_ = torch.from_numpy(r), torch.from_numpy(t)
+        along = log_radial_density(dim, r_, t_, images).numpy()
+        both = along
+        if folded:  # V q is the mean of those at r and π − r, whose sines are the same
+            far = log_radial_density(dim, math.pi - r_, t_, images).numpy()
+            both = np.logaddexp(along, far) - math.log(2)
+        relative = both - (dim - 1) * np.log(sine) - _log_area_fraction(dim)
         total += (w * np.exp(along) * relative).sum(0)
     return total
 
 
 @built_once
-def divergence_table(dim: int) -> Table1:
+def divergence_table(dim: int, folded: bool = False) -> Table1:
     """K over log t, for dim ≥ 2: a straight line for short times, constant for long ones.
+
+    That of Sᵈ, or folded of ℝPᵈ.
 
     Unlike the heat kernel's it does not fall to zero: the table of K itself is accurate relative to
     it.
@@ -151,6 +158,6 @@ def divergence_table(dim: int) -> Table1:
         # Slices by number, not np.split at an array, which torch.compile fails to trace.
         early, long = int((t < EARLY).sum()), int((t < LONG).sum())
         parts = t[:early], t[early:long], t[long:]
-        return np.concatenate([divergence(dim, part) for part in parts])
+        return np.concatenate([divergence(dim, part, folded) for part in parts])
 
     return Table1(function, math.log(1e-10), math.log(1e8), 450, slope_below=-dim / 2)

@@ -5,6 +5,8 @@ are differences of large numbers.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,10 +20,11 @@ from manifold_ae.heat.kernel import (
     noise_shape,
 )
 from manifold_ae.heat.sphere_tables import divergence_table, radius_table
+from manifold_ae.heat.tables import Table1
 from manifold_ae.manifolds import FlatTorus, Manifold, Sphere
 from manifold_ae.numerics import Fused, refuse_second_derivatives
 
-__all__ = ["GeodesicStep", "check_dimension", "divergence", "radial"]
+__all__ = ["GeodesicStep", "Tabulated", "check_dimension", "divergence", "expanded", "radial"]
 
 
 def check_dimension(manifold: Manifold, dim: int) -> int:
@@ -43,29 +46,35 @@ def _(manifold: Sphere, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
     return (relative - math.log(manifold.volume)).to(x.dtype)
 
 
-class _Divergence(Fused):
-    """K(t) = softplus(table(log t)) on Sᵈ, or folded on ℝPᵈ."""
+class Tabulated(Fused):
+    """K(t) = softplus(table(log t)), the table being ``build(*key)``."""
 
     constants = 2
 
     @staticmethod
-    def value(dim: int, folded: bool, t: Tensor) -> tuple[Tensor, ...]:
-        logit, slope = divergence_table(dim, folded).evaluate(t.log())
+    def value(build: Callable[..., Table1], key: tuple[Any, ...], t: Tensor) -> tuple[Tensor, ...]:
+        logit, slope = build(*key).evaluate(t.log())
         return torch.nn.functional.softplus(logit), logit, slope
 
     @staticmethod
-    def derivative(gradient: Tensor, dim: int, folded: bool, *saved: Tensor) -> tuple[Tensor]:
+    def derivative(
+        gradient: Tensor, build: Callable[..., Table1], key: tuple[Any, ...], *saved: Tensor
+    ) -> tuple[Tensor]:
         refuse_second_derivatives()
         t, logit, slope = saved
         return (gradient * slope * torch.sigmoid(logit) / t,)
 
 
+def expanded(manifold: Manifold, x: Tensor, t: Tensor) -> Tensor:
+    """t, with the batch shape of the points x too."""
+    batch = x.shape[: x.dim() - len(manifold.ambient_shape)]
+    return t if t.shape == batch else t.expand(torch.broadcast_shapes(t.shape, batch))
+
+
 def divergence(manifold: Manifold, dim: int, x: Tensor, t: Tensor, folded: bool = False) -> Tensor:
     """KL of the kernel of Sᵈ, or folded of ℝPᵈ, to the uniform law; x only gives its shape."""
-    batch = x.shape[: x.dim() - len(manifold.ambient_shape)]
-    if t.shape != batch:
-        t = t.expand(torch.broadcast_shapes(t.shape, batch))
-    return _Divergence.of(check_dimension(manifold, dim), folded, t)
+    key = (check_dimension(manifold, dim), folded)
+    return Tabulated.of(divergence_table, key, expanded(manifold, x, t))
 
 
 @kl_uniform.register

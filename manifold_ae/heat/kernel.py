@@ -5,6 +5,7 @@ law, ``kl_uniform``; with an exact one-step sampler, ``brownian_step``. Where no
 the function says so and names what there is instead.
 """
 
+import inspect
 import math
 from collections.abc import Callable
 from functools import update_wrapper
@@ -23,15 +24,19 @@ __all__ = [
     "noise_shape",
 ]
 
+POINTS, TIMES = ("x", "y", "loc"), ("t", "time")
+
 
 class Generic:
     """A function of which each kind of manifold may register its own, found along its classes.
 
-    As ``functools.singledispatch``, whose search ``torch.compile`` cannot trace.
+    As ``functools.singledispatch``, whose search ``torch.compile`` cannot trace. Arguments called
+    x, y or loc are points, those called t or time are times, and their shapes are looked at.
     """
 
     def __init__(self, default: Callable[..., Any]) -> None:
         self._default = default
+        self._names = tuple(inspect.signature(default).parameters)[1:]
         self._registered: dict[type, Callable[..., Any]] = {}
         update_wrapper(self, default)
 
@@ -49,6 +54,11 @@ class Generic:
         return self._default
 
     def __call__(self, manifold: Manifold, *arguments: Any, **options: Any) -> Any:
+        for name, value in (*zip(self._names, arguments, strict=False), *options.items()):
+            if name in POINTS:
+                manifold.require_shape(name, value)
+            elif name in TIMES:
+                manifold.require_time_shape(name, value)
         return self.dispatch(type(manifold))(manifold, *arguments, **options)
 
 

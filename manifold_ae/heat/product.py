@@ -1,8 +1,5 @@
 """Products: coordinates move independently, each at its own time."""
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor
 
 from manifold_ae.heat.divergence import short_time
@@ -21,31 +18,17 @@ __all__: list[str] = []
 
 @log_kernel.register
 def _(manifold: Product, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
-    parts = zip(
-        manifold.factors,
-        manifold.split(x),
-        manifold.split(y),
-        manifold.split_time(t),
-        strict=True,
-    )
-    values = [log_kernel(*part) for part in parts]
-    return torch.stack(values).sum(0)
-
-
-def _sum(function: Callable[..., Tensor], manifold: Product, x: Tensor, t: Tensor) -> Tensor:
-    parts = zip(manifold.factors, manifold.split(x), manifold.split_time(t), strict=True)
-    values = [function(*part) for part in parts]
-    return torch.stack(values).sum(0)
+    return manifold.total(log_kernel, x, y, time=t)
 
 
 @kl_uniform.register
 def _(manifold: Product, x: Tensor, t: Tensor) -> Tensor:
-    return _sum(kl_uniform, manifold, x, t)
+    return manifold.total(kl_uniform, x, time=t)
 
 
 @entropy.register
 def _(manifold: Product, x: Tensor, t: Tensor) -> Tensor:
-    return _sum(entropy, manifold, x, t)
+    return manifold.total(entropy, x, time=t)
 
 
 def _noise_sizes(manifold: Product) -> list[int]:
@@ -68,7 +51,7 @@ def _(
     def of_factor(factor: Manifold, x: Tensor, t: Tensor) -> Tensor:
         return short_time(factor, x, t, coefficient, allow_inaccurate)
 
-    return _sum(of_factor, manifold, loc, time)
+    return manifold.total(of_factor, loc, time=time)
 
 
 @has_sampler.register

@@ -4,12 +4,14 @@ r"""Quotients by a finite group: the kernel of the cover, summed over the group.
 
 Brownian motion on the cover projects to that on the quotient, so the cover's sampler has the right
 law; but its paths may jump where x passes to another point over the same one, for the noise is not
-carried along. On the Klein bottle they do not: there the reversed angle's noise is
-a cos θ + b sin θ with a, b ∼ N(0, 1), standard normal, and reversed by θ → θ + π.
+carried along. Not where the group commutes with the motion, as R ↦ R g does on SO(3); nor on the
+Klein bottle: there the reversed angle's noise is a cos θ + b sin θ with a, b ∼ N(0, 1), standard
+normal, and reversed by θ → θ + π.
 
 The divergence of the Klein bottle's kernel from the uniform law depends on the time and on φ,
 through c = cos 2φ. What is tabulated is e^t K, over c and log t: smooth, positive, and constant
-for long times. Of a quotient of which no more is known it is not computed.
+for long times. Where the kernel looks alike from every point K depends on the time alone (see
+``space_forms``). Of a quotient of which no more is known it is not computed.
 """
 
 import math
@@ -19,7 +21,9 @@ import torch
 from torch import Tensor
 
 from manifold_ae.heat import circle
+from manifold_ae.heat.homogeneous import Tabulated, expanded
 from manifold_ae.heat.kernel import brownian_step, has_sampler, kl_uniform, log_kernel, noise_shape
+from manifold_ae.heat.space_forms import quotient_table
 from manifold_ae.heat.sphere_tables import divergence, x_log_x_excess
 from manifold_ae.heat.tables import Table2
 from manifold_ae.manifolds import FlatTorus, KleinBottle, Quotient
@@ -46,12 +50,16 @@ def _(manifold: Quotient, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
 
 @kl_uniform.register
 def _(manifold: Quotient, x: Tensor, t: Tensor) -> Tensor:
-    raise NotImplementedError(
-        f"{manifold!r} has no exact KL to the uniform law: it would depend on the point as well; "
-        f"heat.kl_asymptotic holds up to t = {manifold.short_time_limit:.3g}, and "
-        "heat.kl_monte_carlo(q, p, n) estimates it with a standard error where the cover has a "
-        "density and a sampler"
-    )
+    found = quotient_table(manifold)
+    if found is None:
+        raise NotImplementedError(
+            f"{manifold!r} has no exact KL to the uniform law: it would depend on the point as "
+            f"well; heat.kl_asymptotic holds up to t = {manifold.short_time_limit:.3g}, and "
+            "heat.kl_monte_carlo(q, p, n) estimates it with a standard error where the cover has a "
+            "density and a sampler"
+        )
+    table, scale = found
+    return Tabulated.of(lambda: table, (), scale * expanded(manifold, x, t))
 
 
 @noise_shape.register

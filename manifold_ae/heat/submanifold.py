@@ -164,6 +164,8 @@ def _flat(
     if not bool((t > 0).all()):
         bad = t[~(t > 0)].flatten()[0].item()
         raise ValueError(f"time = {bad} must be positive; it is the variance of Brownian motion")
+    manifold.require_shape("x", x)
+    manifold.require_shape("y", y)
     event = manifold.ambient_shape
     batch = torch.broadcast_shapes(*(p.shape[: p.dim() - len(event)] for p in (x, y)), t.shape)
     x, y = (p.expand(batch + event).reshape(-1, math.prod(event)) for p in (x, y))

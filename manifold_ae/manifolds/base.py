@@ -5,9 +5,12 @@ are immutable values: two of the same kind and size are equal, and hash alike. T
 ``geoopt.Manifold``, so that geoopt's ``ManifoldParameter`` and ``RiemannianAdam`` take them.
 """
 
+import functools
 import importlib
+import inspect
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import geoopt
@@ -16,6 +19,26 @@ import torch
 from torch import Tensor
 
 __all__ = ["Manifold"]
+
+#: Maps whose tensors are all points or vectors: every class's own refuses what has another shape.
+MAPS = ("proju", "expmap", "logmap", "transp", "dist")
+
+
+def _checked(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A map that looks at the shapes of its arguments first, and at nothing else of them."""
+    names = tuple(inspect.signature(method).parameters)[1:]
+
+    @functools.wraps(method)
+    def call(self: "Manifold", *points: Any, **options: Any) -> Tensor:
+        for name, value in zip(names, points, strict=False):
+            if isinstance(value, Tensor):
+                self.require_shape(name, value)
+        for name, value in options.items():
+            if isinstance(value, Tensor):
+                self.require_shape(name, value)
+        return method(self, *points, **options)
+
+    return call
 
 
 class Manifold(geoopt.Manifold):
@@ -27,6 +50,12 @@ class Manifold(geoopt.Manifold):
 
     ndim = 1
     reversible = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in MAPS:
+            if name in cls.__dict__:
+                setattr(cls, name, _checked(cls.__dict__[name]))
 
     #: What the prior and the posterior time look like; () means one time a sample.
     time_shape: tuple[int, ...] = ()
@@ -242,6 +271,21 @@ class Manifold(geoopt.Manifold):
         if x.dim() < len(shape) or tuple(x.shape[x.dim() - len(shape) :]) != shape:
             raise ValueError(
                 f"{name} has shape {tuple(x.shape)}; on {self!r} it has trailing shape {shape}"
+            )
+
+    def require_shape(self, name: str, x: Tensor) -> None:
+        """Raise a ValueError unless the shape of x, points or vectors, ends with that of one."""
+        shape = self.ambient_shape
+        if x.shape[-len(shape) :] != shape:
+            raise ValueError(self._check_shape(x.shape, name)[1])
+
+    def require_time_shape(self, name: str, t: Tensor) -> None:
+        """Raise a ValueError unless the shape of t ends with ``time_shape``."""
+        rank = len(self.time_shape)
+        if rank and t.shape[-rank:] != self.time_shape:
+            raise ValueError(
+                f"{name} has shape {tuple(t.shape)}; times on {self!r} have trailing shape "
+                f"{self.time_shape}"
             )
 
     def _check_shape(self, shape: Any, name: str) -> tuple[bool, str | None]:

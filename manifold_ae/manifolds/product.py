@@ -92,57 +92,64 @@ class Product(Manifold):
             for factor, part in zip(self.factors, t.split(self._time_sizes, -1), strict=True)
         )
 
-    def _each(self, function: Callable[..., Tensor], *points: Tensor) -> Tensor:
-        """A map of every factor, joined."""
-        split = zip(*(self.split(point) for point in points), strict=True)
-        return self.join(
-            function(factor, *parts) for factor, parts in zip(self.factors, split, strict=True)
-        )
+    def each(
+        self, function: Callable[..., Any], *points: Tensor, time: Tensor | None = None
+    ) -> list[Any]:
+        """``function(factor, *parts)`` of every factor, with its parts of the points in turn, and,
+        if a time is given, its part of that last.
+        """
+        parts = [self.split(point) for point in points]
+        if time is not None:
+            parts.append(self.split_time(time))
+        return [function(*part) for part in zip(self.factors, *parts, strict=True)]
 
-    def _total(self, function: Callable[..., Tensor], *points: Tensor) -> Tensor:
-        """A number of every factor, summed."""
-        split = zip(*(self.split(point) for point in points), strict=True)
-        values = [function(factor, *part) for factor, part in zip(self.factors, split, strict=True)]
+    def total(
+        self, function: Callable[..., Tensor], *points: Tensor, time: Tensor | None = None
+    ) -> Tensor:
+        """The sum of ``each``."""
+        values = self.each(function, *points, time=time)
         return sum(values[1:], values[0])
+
+    def _joined(self, function: Callable[..., Tensor], *points: Tensor) -> Tensor:
+        """A map of every factor, joined."""
+        return self.join(self.each(function, *points))
 
     # ---- maps -------------------------------------------------------------------------------
 
     def scalar_curvature(self, x: Tensor) -> Tensor:
-        return self._total(lambda M, x: M.scalar_curvature(x), x)
+        return self.total(lambda M, x: M.scalar_curvature(x), x)
 
     def projx(self, x: Tensor) -> Tensor:
-        return self._each(lambda M, x: M.projx(x), x)
+        return self._joined(lambda M, x: M.projx(x), x)
 
     def proju(self, x: Tensor, u: Tensor) -> Tensor:
-        return self._each(lambda M, x, u: M.proju(x, u), x, u)
+        return self._joined(lambda M, x, u: M.proju(x, u), x, u)
 
     def inner(
         self, x: Tensor, u: Tensor, v: Tensor | None = None, *, keepdim: bool = False
     ) -> Tensor:
-        total = self._total(lambda M, x, u, v: M.inner(x, u, v), x, u, u if v is None else v)
+        total = self.total(lambda M, x, u, v: M.inner(x, u, v), x, u, u if v is None else v)
         return total.unsqueeze(-1) if keepdim else total
 
     def expmap(self, x: Tensor, u: Tensor) -> Tensor:
-        return self._each(lambda M, x, u: M.expmap(x, u), x, u)
+        return self._joined(lambda M, x, u: M.expmap(x, u), x, u)
 
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
-        return self._each(lambda M, x, y: M.logmap(x, y), x, y)
+        return self._joined(lambda M, x, y: M.logmap(x, y), x, y)
 
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        return self._each(lambda M, x, y, v: M.transp(x, y, v), x, y, v)
+        return self._joined(lambda M, x, y, v: M.transp(x, y, v), x, y, v)
 
     def nearest(self, x: Tensor, y: Tensor) -> Tensor:
-        return self._each(lambda M, x, y: M.nearest(x, y), x, y)
+        return self._joined(lambda M, x, y: M.nearest(x, y), x, y)
 
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
         """√(Σ dᵢ²) over the factors; its subgradient is zero where x = y."""
-        pairs = zip(self.factors, self.split(x), self.split(y), strict=True)
-        distances = torch.stack([factor.dist(a, b) for factor, a, b in pairs], -1)
+        distances = torch.stack(self.each(lambda M, x, y: M.dist(x, y), x, y), -1)
         return torch.linalg.vector_norm(distances, dim=-1, keepdim=keepdim)
 
     def scale_noise(self, noise: Tensor, t: Tensor) -> Tensor:
-        parts = zip(self.factors, self.split(noise), self.split_time(t), strict=True)
-        return self.join(factor.scale_noise(part, time) for factor, part, time in parts)
+        return self.join(self.each(lambda M, e, t: M.scale_noise(e, t), noise, time=t))
 
     @property
     def is_cover(self) -> bool:
@@ -192,8 +199,7 @@ class Product(Manifold):
         return sum(factor.embedding_size for factor in self.factors)
 
     def embed(self, x: Tensor) -> Tensor:
-        parts = zip(self.factors, self.split(x), strict=True)
-        return torch.cat([factor.embed(part) for factor, part in parts], -1)
+        return torch.cat(self.each(lambda M, x: M.embed(x), x), -1)
 
     def unfold(self, x: Tensor) -> Tensor:
         unfolded = x.unsqueeze(0)

@@ -7,6 +7,7 @@ quotient has corners; and isometric, or it has no metric. Both are checked when 
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,12 @@ class Quotient(Manifold):
     # ---- what it is -------------------------------------------------------------------------
 
     @property
-    def _key(self) -> tuple[Any, ...]:
+    def matrices(self) -> np.ndarray | None:
+        """The elements of Γ, 1 first, on flattened points (order, n, n); None for functions."""
+        return self._matrices
+
+    @cached_property
+    def _key(self) -> tuple[Any, ...]:  # type: ignore[override]
         if self._matrices is None:
             return (self.cover, self._functions)
         elements = np.unique(self._matrices.round(6) + 0.0, axis=0)  # in one order, without −0
