@@ -366,15 +366,14 @@ def built_once(build: Callable[..., Any]) -> Callable[..., Any]:
     """
     kept: dict[tuple[Any, ...], Any] = {}
 
-    @torch.compiler.disable
-    def build_apart(key: tuple[Any, ...]) -> None:
+    def build_apart(*key: Any) -> None:
         with ThreadPoolExecutor(1) as thread:
             kept[key] = thread.submit(build, *key).result()
 
     @wraps(build)
     def get(*key: Any) -> Any:
         if key not in kept:
-            build_apart(key)
+            torch.compiler.disable(build_apart)(*key)
         return kept[key]
 
     return get

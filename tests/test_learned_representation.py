@@ -342,6 +342,7 @@ def test_penalties_and_measures_vanish_at_representations(name, dtype):
     truth = TRUE[name]
     rho = with_generators(truth.group, truth.generators().to(dtype))
     found = rho.penalties()
+    del found["frequency"]  # of true representations too
     assert set(found) == ({"bracket", "closure"} if truth.group.dim > 1 else {"closure"})
     for value in found.values():
         assert value <= 1e3 * torch.finfo(dtype).eps
@@ -589,3 +590,49 @@ def test_actions_that_do_not_fit_are_refused():
         rho.act(torch.zeros(2), torch.zeros(3))
     with pytest.raises(ValueError, match="one step or more"):
         rho.rollout(torch.zeros(5, 0, 2), torch.zeros(5, 4))
+
+
+# ---- frequency, and the sign of blocks --------------------------------------------------------
+
+
+def test_frequency_is_the_sum_of_weights_in_any_basis(generator):
+    weights = torch.tensor([[1.0, -2.0], [0.0, 3.0]], dtype=torch.float64)  # angle, plane
+    turn = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64)
+    T = torch.stack([torch.block_diag(*(w * turn for w in row)) for row in weights])
+    assert defects.frequency(T, (1, 1)).item() == pytest.approx(6, abs=0.02)
+    # One factor of two dimensions: √(Σ squares) in each plane.
+    assert defects.frequency(T, (2,)).item() == pytest.approx(1 + 13**0.5, abs=0.02)
+    basis = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64, generator=generator))[0]
+    turned = defects.frequency(basis @ T @ basis.mT, (1, 1)).item()
+    assert turned == pytest.approx(defects.frequency(T, (1, 1)).item(), rel=1e-9)
+    zero = torch.zeros_like(T, requires_grad=True)
+    defects.frequency(zero, (1, 1)).backward()
+    assert torch.isfinite(zero.grad).all()
+
+
+def test_of_faithful_weights_frequency_prefers_an_angle_a_plane():
+    def cost(rows: list[list[float]]) -> float:
+        turn = torch.tensor([[0.0, -1.0], [1.0, 0.0]])
+        return defects.frequency(
+            torch.stack([torch.block_diag(*(w * turn for w in row)) for row in rows]), (1, 1)
+        ).item()
+
+    assert cost([[1, 0], [0, 1]]) < cost([[1, 0], [1, 1]]) < cost([[1, 1], [1, -1]])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_blocks_start_where_the_bracket_leads_to_a_representation(seed):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        rho = LearnedRepresentation(SO3(), blocks=[3, 3])
+    optimizer = torch.optim.Adam(rho.parameters(), lr=0.03)
+    for _ in range(300):
+        loss = rho.penalties()["bracket"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 1e-6
+    # Neither block has become trivial: each is the rotations in some basis, of norm √6 in all.
+    for block in (slice(0, 3), slice(3, 6)):
+        norm = rho.generators()[:, block, block].norm().item()
+        assert norm == pytest.approx(6**0.5, abs=1e-2)

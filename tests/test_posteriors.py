@@ -564,7 +564,9 @@ def test_a_model_trains(law, manifold):
 @pytest.mark.parametrize("posterior", POSTERIORS[1:])
 def test_every_posterior_can_be_configured(posterior):
     config = VAE(posterior=posterior, encoder_hidden=(8,), decoder_hidden=(8,))
-    vae = run.build_model(run.resolve(config, run.load_data(config)), (8, 8))
+    vae = run.delta_vae.build_model(
+        run.delta_vae.resolve(config, run.delta_vae.load_data(config)), (8, 8)
+    )
     law = type(vae.posterior(torch.rand(2, 8, 8)))
     assert law.__name__.lower() == posterior.replace("-", "")
 
@@ -572,7 +574,7 @@ def test_every_posterior_can_be_configured(posterior):
 def test_a_posterior_that_does_not_fit_is_refused_before_training():
     config = VAE(posterior="power-spherical", manifold="torus:2", likelihood="gaussian")
     with pytest.raises(ValueError, match=r"lives on spheres, got FlatTorus\(2\)"):
-        run.build_model(config, (8, 8))
+        run.delta_vae.build_model(config, (8, 8))
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ SMALL = VAE(
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> run.Run:
+def finished(tmp_path_factory) -> run.VAERun:
     trained = run.train(SMALL, tmp_path_factory.mktemp("run") / "sphere")
     trained.finish()
     return trained
@@ -86,7 +86,7 @@ class Killed(Exception):
 def test_resuming_equals_never_stopping(finished, tmp_path, monkeypatch, steps):
     """Six steps make an epoch: the first kill leaves no checkpoint, the second is in epoch 2."""
     count = 0
-    forward = run.DeltaVAE.loss
+    forward = run.delta_vae.DeltaVAE.loss
 
     def fatal(self, *arguments, **weights):
         nonlocal count
@@ -97,7 +97,7 @@ def test_resuming_equals_never_stopping(finished, tmp_path, monkeypatch, steps):
 
     folder = tmp_path / "again"
     with monkeypatch.context() as patch:
-        patch.setattr(run.DeltaVAE, "forward", fatal)
+        patch.setattr(run.delta_vae.DeltaVAE, "forward", fatal)
         with pytest.raises(Killed):
             run.train(SMALL, folder, checkpoint_seconds=0.0)
     assert (folder / "checkpoint.pt").exists() == (steps > 6)
@@ -145,14 +145,14 @@ def test_a_users_array_goes_all_the_way(tmp_path):
     metrics = trained.finish()
     assert np.isfinite(list(metrics.values())).all()
     np.save(tmp_path / "one.npy", np.zeros((1, 12)))
-    encoded = run.encode_file(trained, str(tmp_path / "one.npy"))
+    encoded = trained.encode_file(str(tmp_path / "one.npy"))
     assert encoded["angles"].shape == (1, 1)
     np.save(tmp_path / "wrong.npy", np.zeros((5, 11)))
     with pytest.raises(ValueError, match=r"\(5, 11\).*\(n, 12\)"):
-        run.encode_file(trained, str(tmp_path / "wrong.npy"))
+        trained.encode_file(str(tmp_path / "wrong.npy"))
     np.save(tmp_path / "negative.npy", np.full((5, 12), -1))
     with pytest.raises(ValueError, match="negative"):
-        run.encode_file(trained, str(tmp_path / "negative.npy"))
+        trained.encode_file(str(tmp_path / "negative.npy"))
 
 
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "removed"])

@@ -320,7 +320,7 @@ def test_bands_that_hold_out_nothing_or_all_are_refused(options, message):
     ("changes", "message"),
     [
         ({"values": values(12, 3, 2)}, r"values has shape \(12, 3, 2\): expected \(12, 4, k\)"),
-        ({"values": values(12, 4, 2, fill=7.0)}, "values is 7 for factor 0 in trace 0: expected 0"),
+        ({"values": values(12, 4, 2, fill=7.0)}, "values is 7 for factor 0 at"),
         ({"values": values(12, 4, 2, fill=math.nan)}, "values is nan"),
         ({"bins": (4,)}, r"bins=\(4,\): expected 2"),
         ({"bins": (4, 0)}, "bins=0: expected an integer of at least 1"),

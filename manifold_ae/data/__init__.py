@@ -14,7 +14,7 @@ from .base import Dataset, load, names, options, register
 from .batches import Fresh, Shuffled
 from .digits import load_digits
 from .download import DownloadError
-from .holdouts import hold_out_actions, hold_out_combinations, split_random
+from .holdouts import hold_out_actions, hold_out_combinations, in_cells, split_random
 from .idx import read_idx
 from .mnist import load_mnist
 from .scaling import Scaling
@@ -35,6 +35,7 @@ __all__ = [
     "from_array",
     "hold_out_actions",
     "hold_out_combinations",
+    "in_cells",
     "load",
     "load_array",
     "load_digits",

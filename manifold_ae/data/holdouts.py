@@ -103,7 +103,22 @@ def hold_out_combinations(
             f"values has shape {tuple(values.shape)}: expected ({n}, {length}, k), the k factors "
             "of every observation, as world.labels(traces.states) gives them"
         )
-    k = values.shape[2]
+    visits = in_cells(values, cells, bins, ranges)
+    return _parted(traces, visits.any(1), f"cells={[tuple(c) for c in cells]!r}", "states")
+
+
+def in_cells(
+    values: Tensor,
+    cells: Sequence[Sequence[int | None]],
+    bins: Sequence[int],
+    ranges: Sequence[tuple[float, float]] | None = None,
+) -> Tensor:
+    """Which of the factors' values `(*, k)` lie in one of the cells; see `hold_out_combinations`.
+
+    Raises:
+        ValueError: If values lie outside their range, a bin does not exist, or numbers disagree.
+    """
+    k = values.shape[-1]
     if len(bins) != k:
         raise ValueError(f"bins={tuple(bins)!r}: expected {k} numbers, one for each factor")
     for count in bins:
@@ -116,13 +131,13 @@ def hold_out_combinations(
     if outside.any():
         first = tuple(int(i) for i in outside.nonzero()[0])
         raise ValueError(
-            f"values is {float(values[first]):g} for factor {first[2]} in trace {first[0]}: "
-            f"expected {bounds[first[2]][0]:g} to {bounds[first[2]][1]:g}; give ranges=..."
+            f"values is {float(values[first]):g} for factor {first[-1]} at {first[:-1]}: "
+            f"expected {bounds[first[-1]][0]:g} to {bounds[first[-1]][1]:g}; give ranges=..."
         )
     counts = torch.tensor(list(bins), dtype=torch.int64, device=values.device)
     binned = ((values - low) / (high - low) * counts).long()
     binned = torch.minimum(binned, counts - 1)
-    visits = torch.zeros(n, length, dtype=torch.bool, device=values.device)
+    inside = torch.zeros(values.shape[:-1], dtype=torch.bool, device=values.device)
     for cell in cells:
         if len(cell) != k or any(
             b is not None and (isinstance(b, bool) or b not in range(c))
@@ -134,8 +149,8 @@ def hold_out_combinations(
         here = [binned[..., i] == b for i, b in enumerate(cell) if b is not None]
         if not here:
             raise ValueError(f"cells has {tuple(cell)!r}: expected a bin number beside None")
-        visits |= torch.stack(here).all(0)
-    return _parted(traces, visits.any(1), f"cells={[tuple(c) for c in cells]!r}", "states")
+        inside |= torch.stack(here).all(0)
+    return inside
 
 
 def _parted(traces: Traces, held_out: Tensor, what: str, kind: str) -> tuple[Traces, Traces]:

@@ -28,6 +28,10 @@ class HAE(Configuration):
     largest: float = 2.0
     data_seed: int = 0
     test_fraction: float = 0.1
+    #: What is left out of training, of a world: "combinations", a sixteenth of the states, where
+    #: the first two factors are both in their first quarter; "actions", those whose first
+    #: coordinate is between a half and three quarters of ``largest``.
+    hold_out: str = "none"
     likelihood: str = "gaussian"
 
     # The model.
@@ -89,6 +93,7 @@ class HAE(Configuration):
         choices = {
             "model": MODELS,
             "phi": PHIS,
+            "hold_out": ("none", "combinations", "actions"),
             "precision": ("32-true", "bf16-mixed", "16-mixed"),
             "lr_schedule": ("constant", "cosine", "one-cycle"),
         }

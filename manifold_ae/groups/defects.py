@@ -29,6 +29,7 @@ __all__ = [
     "homomorphism_error",
     "identity_error",
     "inverse_error",
+    "mean_frequency",
     "random_actions",
     "sparsity",
     "table_defect",
@@ -199,6 +200,23 @@ def sparsity(generators: Tensor) -> Tensor:
     values = torch.linalg.eigvalsh(energy).clamp_min(0.0)
     gain = adjacency(T, soft_root).sum() - soft_root(values).sum()
     return (gain / 2).to(generators.dtype)
+
+
+def mean_frequency(generators: Tensor, X: Tensor) -> Tensor:
+    r"""``frequency`` where φ is not linear: ½ E tr √(φ(X)ᵀ φ(X)) / E \|Xᵢ\|, a scalar.
+
+    Of a torus it is E Σ \|angle\|, over all planes, in units of the actions: again least for an
+    angle a plane where the angles of an action are independent, in whatever coordinates φ sees
+    them.
+
+    Args:
+        generators: φ(X), of shape ``(n, k, k)``.
+        X: the actions, of shape ``(n, dim)``.
+    """
+    T = generators.double()
+    values = torch.linalg.eigvalsh(product(T.mT, T)).clamp_min(0.0)
+    size = soft_root(values).sum(-1).mean() / 2
+    return (size / X.double().abs().mean().clamp_min(1e-12)).to(generators.dtype)
 
 
 def frequency(generators: Tensor, parts: Sequence[int]) -> Tensor:

@@ -30,6 +30,10 @@ from manifold_ae.groups.scramble import Scramble
 __all__ = ["LearnedRepresentation"]
 
 
+#: Actions over which the mean frequency of a perceptron is taken.
+FEW = 64
+
+
 class LearnedRepresentation(nn.Module):
     """ρ(X) = exp φ(X) of shape ``(*, size, size)``, a module that is called on actions.
 
@@ -52,8 +56,9 @@ class LearnedRepresentation(nn.Module):
 
     The blocks start as random rotations of order one: entries of Tᵢ normal, with deviation
     1/√(k − 1) in a block of size k, so that the weights of a plane are standard normal; near
-    integers by chance alone. Blocks that are not orthogonal have a symmetric part besides, of
-    deviation 0.1/√k. The perceptron starts as torch's layers do.
+    integers by chance alone. Each has the sign that suits the brackets better. Blocks that are not
+    orthogonal have a symmetric part besides, of deviation 0.1/√k. The perceptron starts as torch's
+    layers do.
 
     Raises:
         ValueError: if sizes contradict each other, or ``phi`` does not suit the group.
@@ -94,6 +99,7 @@ class LearnedRepresentation(nn.Module):
         self.network: nn.Module | None = None
         if phi == "linear":
             self.weight = nn.Parameter(self._random_entries(group.dim).mT.contiguous())
+            self._turn_round()
         elif phi == "mlp":
             first = group.dim if self.scramble is None else self.scramble.width
             self.network = _perceptron(first, hidden, self._entries)
@@ -151,6 +157,30 @@ class LearnedRepresentation(nn.Module):
             matrix = matrix_of(upper, size, True) + (noise + noise.mT) / 2
             parts.append(matrix.flatten(1))
         return torch.cat(parts, 1)
+
+    @torch.no_grad()
+    def _turn_round(self) -> None:
+        """Give every block of a linear φ the sign with the smaller bracket defect.
+
+        With the other one, ⟨φ[X, Y], [φX, φY]⟩ < 0, the defect has its next zero at φ = 0.
+        """
+        assert isinstance(self.group, LieGroup)
+        if self.group.is_abelian:
+            return
+        basis = torch.eye(self.group.dim, dtype=self.weight.dtype, device=self.weight.device)
+        X, Y = basis.unsqueeze(0), basis.unsqueeze(1)
+        entries, start = self.weight, 0
+        for (size, which), width in zip(self._kinds, self._widths, strict=True):
+            each = width // len(which)
+            for _ in which:
+                rows = entries[start : start + each]
+                A, B, C = (
+                    matrix_of(Z @ rows.mT, size, self.orthogonal)
+                    for Z in (X, Y, self.group.bracket(X, Y))
+                )
+                if (C * (A @ B - B @ A)).sum() < 0:
+                    rows.neg_()
+                start += each
 
     def _random_matrices(self, rows: int) -> Tensor:
         """Entries of random orthogonal matrices of both determinants."""
@@ -313,8 +343,8 @@ class LearnedRepresentation(nn.Module):
         """What is left to learn, as scalars by name, with finite gradients; see ``defects``.
 
         ``bracket``, of a linear φ over pairs of the basis, of a perceptron over X and Y if they
-        are given; ``closure``, where the group has closed subgroups; ``frequency``, of a linear
-        φ; ``table``, of lookups; ``sparsity``, of soft blocks.
+        are given; ``closure``, where the group has closed subgroups; ``frequency``, of a
+        perceptron over X; ``table``, of lookups; ``sparsity``, of soft blocks.
 
         Args:
             X: actions of shape ``(n, dim)``.
@@ -335,6 +365,9 @@ class LearnedRepresentation(nn.Module):
         if self.phi == "linear":
             assert isinstance(self.group, LieGroup)
             found["frequency"] = defects.frequency(self.generators(), self.group.parts)
+        elif X is not None:
+            few = X[:FEW]
+            found["frequency"] = defects.mean_frequency(self.generator(few), few)
         if self.soft:
             found["sparsity"] = defects.sparsity(self.generators())
         return found

@@ -107,8 +107,8 @@ class Product(Manifold):
         self, function: Callable[..., Tensor], *points: Tensor, time: Tensor | None = None
     ) -> Tensor:
         """The sum of ``each``."""
-        values = self.each(function, *points, time=time)
-        return sum(values[1:], values[0])
+        first, *rest = self.each(function, *points, time=time)
+        return sum(rest, start=first)
 
     def _joined(self, function: Callable[..., Tensor], *points: Tensor) -> Tensor:
         """A map of every factor, joined."""

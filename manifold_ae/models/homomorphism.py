@@ -245,7 +245,7 @@ class HomomorphismAutoencoder(nn.Module):
         if not isinstance(self.transition, Still):
             loss = loss + self.prediction_weight * terms["prediction"]
         if self.penalty_weights:
-            penalties = self._penalties()
+            penalties = self._penalties(actions)
             for name, weight in self.penalty_weights.items():
                 terms[name] = penalties[name]
                 now = weight * fading_weight if name in FADING else weight
@@ -271,9 +271,16 @@ class HomomorphismAutoencoder(nn.Module):
             groups.append({"params": fast, "lr_scale": self.representation_lr})
         return groups
 
-    def _penalties(self) -> dict[str, Tensor]:
-        given = getattr(self.transition, "representation", None)
-        return given.penalties() if hasattr(given, "penalties") else {}
+    def _penalties(self, actions: Tensor | None = None) -> dict[str, Tensor]:
+        given: Any = getattr(self.transition, "representation", None)
+        if not hasattr(given, "penalties"):
+            return {}
+        if getattr(given, "phi", None) != "mlp":
+            return given.penalties()
+        if actions is None:
+            actions = torch.zeros(1, self.group.dim, dtype=next(given.parameters()).dtype)
+            actions = actions.to(next(given.parameters()).device)
+        return given.penalties(actions.flatten(0, -2))
 
     def _check(self, observations: Tensor, actions: Tensor) -> None:
         event = self.likelihood.event_shape
@@ -350,7 +357,8 @@ def _check_keeps(manifold: Manifold, transition: Transition) -> None:
     generator = torch.Generator().manual_seed(0)
     like = next(transition.parameters(), torch.zeros(()))
     where = {"dtype": like.dtype, "device": like.device}
-    points = manifold.default_prior().sample((16,), generator=generator).to(**where)
+    prior: Any = manifold.default_prior()
+    points = prior.sample((16,), generator=generator).to(**where)
     z = points.flatten(1)
     if z.shape[-1] != transition.size:
         raise ValueError(

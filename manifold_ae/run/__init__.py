@@ -14,7 +14,7 @@ from typing import Any
 from manifold_ae.experiments import HAE, VAE, Configuration
 from manifold_ae.run import delta_vae, homomorphism
 from manifold_ae.run.base import Run
-from manifold_ae.run.delta_vae import VAERun, encode_file, save_samples
+from manifold_ae.run.delta_vae import VAERun
 from manifold_ae.run.files import read_checkpoint, save_arrays, write_json
 from manifold_ae.run.homomorphism import HAERun
 
@@ -23,10 +23,8 @@ __all__ = [
     "Run",
     "VAERun",
     "describe",
-    "encode_file",
     "load",
     "save_arrays",
-    "save_samples",
     "train",
     "write_json",
 ]

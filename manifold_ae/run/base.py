@@ -41,6 +41,14 @@ class Run(ABC):
         """Where the data lie, as ``latents.npz``."""
 
     @abstractmethod
+    def encode_file(self, source: str) -> dict[str, Any]:
+        """Where the rows of a data file lie, as arrays by name."""
+
+    @abstractmethod
+    def save_samples(self, n: int, path: Path, *, seed: int = 0) -> list[Path]:
+        """New observations as a ``.npy`` file, and a picture of them; the paths."""
+
+    @abstractmethod
     def draw(self, *, seed: int = 0) -> list[Path]:
         """Every picture of the run, in ``figures/``; the paths written."""
 

@@ -151,6 +151,34 @@ class VAERun(Run):
             {name: np.concatenate(values) for name, values in arrays.items()},
         )
 
+    def encode_file(self, source: str) -> dict[str, np.ndarray]:
+        """``encode`` of a whole ``.npy`` file, or of all rows of a data set, with row numbers."""
+        if source in data.names():
+            dataset = load_data(self.config.replace(data=source))
+            x = torch.cat([dataset.train, dataset.test])
+            rows = torch.cat([dataset.train_rows, dataset.test_rows]).numpy()
+            part = np.repeat(["train", "test"], [len(dataset.train), len(dataset.test)])
+            return {**self.encode(x), "rows": rows, "part": part}
+        x = data.read_array(source)
+        return {**self.encode(x), "rows": np.arange(len(x))}
+
+    def save_samples(self, n: int, path: Path, *, seed: int = 0) -> list[Path]:
+        """New observations as a ``.npy`` file, and beside it a picture of up to 64; the paths."""
+        from manifold_ae import plots
+
+        if path.suffix != ".npy":
+            raise ValueError(f"{path}: samples are written as .npy, and a picture beside as .png")
+        x = self.sample(n, seed=seed)
+
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as file:
+                np.save(file, x.numpy())
+
+        write_aside(path, write)
+        picture = path.with_suffix(".png")
+        plots.save(plots.samples(self.scaling.apply(x[:64])), picture)
+        return [path, picture]
+
     def draw(self, *, seed: int = 0) -> list[Path]:
         """Every picture of the run, in ``figures/``; the paths written."""
         from manifold_ae import plots
@@ -397,33 +425,3 @@ def load(folder: Path, checkpoint: Checkpoint, *, device: str = "auto") -> VAERu
         history=checkpoint.history,
         dataset_name=name,
     )
-
-
-def encode_file(run: VAERun, source: str) -> dict[str, np.ndarray]:
-    """``Run.encode`` of a whole ``.npy`` file, or of all rows of a data set, with row numbers."""
-    if source in data.names():
-        dataset = load_data(run.config.replace(data=source))
-        x = torch.cat([dataset.train, dataset.test])
-        rows = torch.cat([dataset.train_rows, dataset.test_rows]).numpy()
-        part = np.repeat(["train", "test"], [len(dataset.train), len(dataset.test)])
-        return {**run.encode(x), "rows": rows, "part": part}
-    x = data.read_array(source)
-    return {**run.encode(x), "rows": np.arange(len(x))}
-
-
-def save_samples(run: VAERun, n: int, path: Path, *, seed: int = 0) -> list[Path]:
-    """New observations as a ``.npy`` file, and beside it a picture of up to 64; the paths."""
-    from manifold_ae import plots
-
-    if path.suffix != ".npy":
-        raise ValueError(f"{path}: samples are written as .npy, and a picture beside as .png")
-    x = run.sample(n, seed=seed)
-
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.save(file, x.numpy())
-
-    write_aside(path, write)
-    picture = path.with_suffix(".png")
-    plots.save(plots.samples(run.scaling.apply(x[:64])), picture)
-    return [path, picture]

@@ -123,6 +123,8 @@ class HAERun(Run):
         ):
             found |= self._of_representation(test)
         found |= self._disentanglement()
+        if self.config.hold_out != "none":
+            found |= self._held_out(test)
         found["seconds"] = sum(row["seconds"] for row in self.history)
         found["epochs"] = len(self.history)
         return found
@@ -157,6 +159,14 @@ class HAERun(Run):
             found["alignment_condition"] = aligned.condition
             found["character_gap"] = aligned.character_gap
         return found
+
+    def _held_out(self, test: Traces) -> dict[str, float]:
+        """Errors of predictions of what training has seen the like of, and of what it has not."""
+        unseen = held_out(self.config, self.traces(), test)[:, 1:]
+        predicted = self.rollout(test.observations[:, 0], test.actions)
+        error = (predicted - test.observations[:, 1:]).square().flatten(2).mean(2)
+        seen, other = error[~unseen].mean().item(), error[unseen].mean().item()
+        return {"seen_error": seen, "held_out_error": other, "held_out_ratio": other / seen}
 
     def _truth(self, world: worlds.World, size: int) -> Any:
         """The world's representation, as often as it fits into the learned one."""
@@ -206,6 +216,23 @@ class HAERun(Run):
         if labels is not None:
             arrays["angles"] = labels.numpy()
         save_arrays(self._own_folder() / "latents.npz", arrays)
+
+    def encode_file(self, source: str) -> dict[str, np.ndarray]:
+        """Latents ``(n, steps + 1, size)`` of all observations of a file of traces."""
+        traces = data.load_traces(source, self.model.group)
+        if traces.shape != self.model.likelihood.event_shape:
+            raise ValueError(
+                f"{source}: observations of shape {traces.shape}: this run was trained on "
+                f"{self.model.likelihood.event_shape}"
+            )
+        z = self.encode(traces.observations.flatten(0, 1)).unflatten(0, (len(traces), -1))
+        return {"latents": z.numpy(), "actions": traces.actions.numpy()}
+
+    def save_samples(self, n: int, path: Path, *, seed: int = 0) -> list[Path]:
+        raise NotImplementedError(
+            "a homomorphism autoencoder has no prior of single observations to sample from; draw "
+            "its pictures with `plot`, or use run.rollout and model.traverse"
+        )
 
     @torch.no_grad()
     def draw(self, *, seed: int = 0) -> list[Path]:
@@ -304,7 +331,33 @@ def load_traces(config: HAE) -> TraceData:
     for part, count in (("train", config.traces), ("test", test)):
         generator = generator_for("traces", part, config.data_seed)
         parts[part] = world.traces(count, config.steps, generator=generator, largest=largest)
+    parts["train"] = parts["train"][~held_out(config, world, parts["train"]).any(1)]
     return TraceData(parts["train"], parts["test"], world)
+
+
+def held_out(config: HAE, source: TraceData | worlds.World, traces: Traces) -> Tensor:
+    """Which observations of traces ``(n, steps + 1)`` training has not seen the like of.
+
+    Those in a combination of factors that is held out; those after an action that is.
+    """
+    world = source.world if isinstance(source, TraceData) else source
+    never = torch.zeros(len(traces), traces.steps + 1, dtype=torch.bool)
+    if config.hold_out == "none":
+        return never
+    if world is None or traces.states is None:
+        raise ValueError(f"hold_out = {config.hold_out!r}: only of a world are the factors known")
+    if config.hold_out == "actions":
+        if traces.is_finite:
+            raise ValueError(f"hold_out = 'actions': {world.group!r} is finite; hold out states")
+        first = traces.actions[..., 0]
+        inside = (first >= config.largest / 2) & (first < 0.75 * config.largest)
+        return torch.cat([never[:, :1], inside.cumsum(1) > 0], 1)
+    values = world.labels(traces.states)
+    k = values.shape[-1]
+    if k < 2:
+        raise ValueError(f"hold_out = 'combinations': {world!r} has one factor")
+    cell = (0, 0, *(None,) * (k - 2))
+    return data.in_cells(values, [cell], (4,) * k, world.ranges)
 
 
 def automatic_blocks(group: Group) -> tuple[int, ...]:
@@ -375,8 +428,9 @@ def build_model(
         torch.manual_seed(mix("weights", config.seed))
         moves = make_representation(config, group)
         size = moves.size if manifold is None else manifold.embedding_size
-        known = moves.penalties() if hasattr(moves, "penalties") else {}
-        weights = {name: getattr(config, f"{name}_weight", 0.0) for name in known}
+        names = ("bracket", "closure", "frequency", "sparsity", "table")
+        weights = {name: getattr(config, f"{name}_weight") for name in names}
+        known = _penalties_of(moves)
         fast = config.representation_lr or (30.0 if hasattr(moves, "weight") else 1.0)
         return HomomorphismAutoencoder(
             MLP(event_shape, config.encoder_hidden),
@@ -386,10 +440,19 @@ def build_model(
             manifold=manifold,
             prediction_weight=config.prediction_weight,
             reconstruction_weight=1.0 / ((config.steps + 1) * signal),
-            penalties={name: weight for name, weight in weights.items() if weight > 0},
+            penalties={name: weights[name] for name in known if weights[name] > 0},
             representation_lr=fast,
             initial_time=config.initial_time,
         )
+
+
+def _penalties_of(moves: Any) -> tuple[str, ...]:
+    """The names of the penalties that what moves latents has in training."""
+    if not hasattr(moves, "penalties"):
+        return ()
+    if getattr(moves, "phi", None) == "mlp":
+        return tuple(moves.penalties(torch.zeros(1, moves.group.dim)))
+    return tuple(moves.penalties())
 
 
 # ---- training -------------------------------------------------------------------------------
@@ -493,10 +556,3 @@ def load(folder: Path, checkpoint: Checkpoint, *, device: str = "auto") -> HAERu
         device=fabric.device,
         history=checkpoint.history,
     )
-
-
-def latents_of_file(run: HAERun, path: str) -> dict[str, np.ndarray]:
-    """Latents of all observations of a file of traces."""
-    traces = data.load_traces(path, run.model.group)
-    z = run.encode(traces.observations.flatten(0, 1)).unflatten(0, (len(traces), -1))
-    return {"latents": z.numpy(), "actions": traces.actions.numpy()}

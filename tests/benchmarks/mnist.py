@@ -46,7 +46,7 @@ def main() -> None:
         posterior=arguments.posterior,
         device=arguments.device,
     )
-    dataset = run.load_data(base)
+    dataset = run.delta_vae.load_data(base)
     table: dict[str, dict[str, object]] = {}
     device = ""
     for manifold in tqdm(arguments.manifolds.split(","), desc="manifolds"):

@@ -37,7 +37,7 @@ BASE = VAE(
 )
 
 
-def determinant(trained: run.Run) -> int | None:
+def determinant(trained: run.VAERun) -> int | None:
     """Of the winding matrix; None where the encoder is discontinuous."""
     picture = data.PeriodicPicture.simple()
 
@@ -51,7 +51,7 @@ def determinant(trained: run.Run) -> int | None:
     return round(torch.linalg.det(winding.double()).item())
 
 
-def outcome(trained: run.Run, started: float, num_samples: int) -> dict[str, Any]:
+def outcome(trained: run.VAERun, started: float, num_samples: int) -> dict[str, Any]:
     evaluated = trained.evaluate(num_samples=num_samples)
     return {
         "seed": trained.config.seed,
