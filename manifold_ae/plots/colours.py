@@ -124,8 +124,9 @@ def diverging_colours(values: Array) -> Array:
 
 
 #: The colours of signed values as a colour map, from −1 to 1.
+# Rounded, or white would be 254 of 255.
 DIVERGING = ListedColormap(
-    diverging_colours(np.linspace(-1, 1, 257)).tolist(), name="manifold_ae_diverging"
+    diverging_colours(np.linspace(-1, 1, 257)).round(9).tolist(), name="manifold_ae_diverging"
 )
 
 #: The colours of one angle as a colour map, from −π to π.
