@@ -18,6 +18,7 @@ from manifold_ae.plots.colours import (
     MARKERS,
     PALETTE,
     cyclic_colours,
+    diverging_colours,
     periodic_colours,
 )
 
@@ -366,6 +367,15 @@ def test_cyclic_colours_follow_their_formula():
     hue = np.arctan2(lab[:, 2], lab[:, 1])
     np.testing.assert_allclose(np.hypot(lab[:, 1], lab[:, 2]), 0.12, atol=1e-4)
     np.testing.assert_allclose(lab[:, 0], 0.62 + 0.22 * np.cos(hue - math.radians(150)), atol=1e-4)
+
+
+@pytest.mark.parametrize("vision", [None, *DICHROMACY])
+def test_signs_and_sizes_of_values_differ_to_every_eye(vision):
+    colours = diverging_colours(np.linspace(-1, 1, 21))
+    assert colours.min() > 0 and colours.max() <= 1
+    np.testing.assert_allclose(colours[10], 1, atol=1e-6)
+    apart = distances(oklab(colours, vision)) / distances(np.linspace(-1, 1, 21)[:, None]).clip(0.1)
+    assert apart[~np.eye(21, dtype=bool)].min() > 0.08
 
 
 def test_periodic_colours_are_periodic_and_smooth_across_the_seam():

@@ -1,4 +1,5 @@
-"""Pictures: latent points, decoded grids, reconstructions, samples and training curves.
+"""Pictures: latent points, decoded grids, reconstructions, samples, training curves; and those of
+homomorphism autoencoders: planes, representations along paths, predictions and their errors.
 
 Every function returns a ``matplotlib.figure.Figure``, made without pyplot or any global setting;
 ``save`` writes it to a file. A new manifold's picture is a file that registers itself with
@@ -20,8 +21,12 @@ from manifold_ae.plots.charts import Chart, Ticks, chart_grid
 from manifold_ae.plots.grids import decoded_grid
 from manifold_ae.plots.history import curves
 from manifold_ae.plots.images import reconstructions, samples
+from manifold_ae.plots.planes import planes
 from manifold_ae.plots.points import draw_pairs, draw_points, latents
 from manifold_ae.plots.product import medoid
+from manifold_ae.plots.representation import representation_path
+from manifold_ae.plots.rollout import rollout_errors
+from manifold_ae.plots.strips import strips, traversals
 from manifold_ae.plots.style import save
 
 __all__ = [
@@ -38,12 +43,17 @@ __all__ = [
     "klein_bottle",
     "latents",
     "medoid",
+    "planes",
     "projective",
     "quotient",
     "reconstructions",
+    "representation_path",
+    "rollout_errors",
     "rotation",
     "samples",
     "save",
     "sphere",
+    "strips",
     "torus",
+    "traversals",
 ]

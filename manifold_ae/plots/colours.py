@@ -13,6 +13,8 @@ are those that the eye sees, and converted to sRGB.
   round the tube: vivid, light, greyish, dark. An embedding, so distinct pairs of angles have
   distinct colours and the seams cannot be seen; no plane holds a torus, so no such scheme serves
   dichromats fully.
+- Signed values: from blue over white at zero to orange, which all kinds of dichromats tell apart;
+  lightness falls evenly on both sides.
 
 References:
     A perceptual color space for image processing (Björn Ottosson, 2020)
@@ -26,7 +28,16 @@ from matplotlib.colors import ListedColormap
 
 from manifold_ae.plots.arrays import Array
 
-__all__ = ["CYCLIC", "MARKERS", "PALETTE", "PLAIN", "cyclic_colours", "periodic_colours"]
+__all__ = [
+    "CYCLIC",
+    "DIVERGING",
+    "MARKERS",
+    "PALETTE",
+    "PLAIN",
+    "cyclic_colours",
+    "diverging_colours",
+    "periodic_colours",
+]
 
 #: Ten colours for classes, in an order that keeps the first few furthest apart.
 PALETTE = (
@@ -103,6 +114,20 @@ def periodic_colours(angles: Array) -> Array:
     chroma = 0.087 + 0.008 * np.cos(hue - 0.3) + 0.041 * np.cos(tube)
     return _srgb(lightness, chroma, hue)
 
+
+def diverging_colours(values: Array) -> Array:
+    """sRGB in [0, 1], of shape ``(*, 3)``, of values in [−1, 1], of shape ``(*)``; 0 is white."""
+    values = np.asarray(values, dtype=np.float64)
+    size = np.abs(values)
+    hue = np.where(values < 0, math.radians(262), math.radians(52))
+    return _srgb(1 - 0.45 * size, 0.14 * size, hue)
+
+
+#: The colours of signed values as a colour map, from −1 to 1.
+# Rounded, or white would be 254 of 255.
+DIVERGING = ListedColormap(
+    diverging_colours(np.linspace(-1, 1, 257)).round(9).tolist(), name="manifold_ae_diverging"
+)
 
 #: The colours of one angle as a colour map, from −π to π.
 CYCLIC = ListedColormap(

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 
 from manifold_ae.plots.arrays import Array, as_array, check_finite
 from manifold_ae.plots.style import DPI, MUTED, TICK, Sheet
@@ -19,7 +20,7 @@ TARGET = 1050
 class Tone:
     """One colour scale for all images of a picture: the map, and the values at its ends."""
 
-    cmap: str
+    cmap: str | Colormap
     low: float
     high: float
 

@@ -8,6 +8,7 @@ pixel. Only ``matplotlib.figure`` is used: no pyplot, no global settings, no dis
 import math
 import os
 import textwrap
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,19 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
-__all__ = ["DPI", "FAINT", "INK", "LABEL", "MUTED", "TICK", "Sheet", "angle_axis", "save", "tidy"]
+__all__ = [
+    "DPI",
+    "FAINT",
+    "INK",
+    "LABEL",
+    "MUTED",
+    "TICK",
+    "Sheet",
+    "angle_axis",
+    "in_pi",
+    "save",
+    "tidy",
+]
 
 DPI = 150
 
@@ -102,6 +115,19 @@ def angle_axis(axis: Axis, label: str = "", *, halves: bool = True) -> None:
     axis.set_ticks([math.pi * turn for turn, _ in shown], [text for _, text in shown])
     if label:
         axis_label(axis, label)
+
+
+def in_pi(angle: float) -> str:
+    """An angle in units of π: 0, π/2, −2π/3, or 0.37π where it is no multiple of π/12."""
+    turns = angle / math.pi
+    near = Fraction(turns).limit_denominator(12)
+    if abs(turns - near) > 1e-4 or 12 % near.denominator:
+        return f"{turns:.2f}π".replace("-", "−")
+    if near == 0:
+        return "0"
+    top = "π" if abs(near.numerator) == 1 else f"{abs(near.numerator)}π"
+    below = "" if near.denominator == 1 else f"/{near.denominator}"
+    return ("−" if near < 0 else "") + top + below
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
