@@ -107,7 +107,7 @@ class Product(Manifold):
         self, function: Callable[..., Tensor], *points: Tensor, time: Tensor | None = None
     ) -> Tensor:
         """The sum of ``each``."""
-        values = self.each(function, *points, time=time)
+        values: list[Tensor] = self.each(function, *points, time=time)
         return sum(values[1:], values[0])
 
     def _joined(self, function: Callable[..., Tensor], *points: Tensor) -> Tensor:
