@@ -50,9 +50,9 @@ class WrappedNormal(_Brownian):
         time: variance t > 0, of shape ``(*, *time_shape)``.
         validate_args: check values (see ``ManifoldDistribution``).
 
-    Sampling is reparametrised, continuous and differentiable in ``loc`` and ``time``. On spheres
-    the density is exact, and has integrable singularities: see ``log_prob``. As t grows the law
-    does not become uniform there; on S² it stays 0.24 nats away.
+    Sampling is reparametrised, continuous and differentiable in ``loc`` and ``time``. On spheres,
+    projective spaces and rotations the density is exact, and has integrable singularities: see
+    ``log_prob``. As t grows the law does not become uniform there; on S² it stays 0.24 nats away.
 
     Example:
         >>> from manifold_ae.manifolds import Sphere

@@ -5,7 +5,6 @@ not depend on which. The action must be free (no element but the identity fixes 
 quotient has corners; and isometric, or it has no metric. Both are checked when a quotient is made.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -15,19 +14,10 @@ import torch
 from torch import Tensor
 
 from manifold_ae.groups import finite
+from manifold_ae.manifolds import group_action
 from manifold_ae.manifolds.base import Manifold
-from manifold_ae.manifolds.product import Product
 
 __all__ = ["Quotient"]
-
-#: Points that an action is tried on, for what has no exact test.
-TRIALS = 256
-#: An action that moves some point by less than this fixes a point.
-FIXED = 1e-5
-#: Lengths and points must be kept to this.
-TOLERANCE = 1e-8
-#: Steps against the gradient, in search of a point that a function fixes.
-DESCENT = 200
 
 Action = Callable[[Tensor], Tensor]
 
@@ -80,25 +70,25 @@ class Quotient(Manifold):
         self.cover: Manifold
         self._name = name
         self._copies: dict[tuple[torch.dtype, torch.device], Tensor] = {}
-        self._functions: tuple[Action, ...] = ()
+        self.functions: tuple[Action, ...] = ()
         self._matrices: np.ndarray | None = None
         if all(callable(action) and not isinstance(action, Tensor) for action in actions):
-            self._functions = tuple(actions)  # type: ignore[arg-type]
+            self.functions = tuple(actions)  # type: ignore[arg-type]
             self.order = len(actions) + 1
-            self._check_functions()
+            group_action.check_functions(self)
         else:
             matrices = [cover.action_matrix(np.asarray(action)) for action in actions]
             self._matrices = np.stack([np.eye(matrices[0].shape[0]), *matrices])
             self.order = len(self._matrices)
-            self._check_isometric()  # before they are multiplied without end
+            group_action.check_isometric(self)  # before they are multiplied without end
             self._copies.clear()
             self._matrices = finite.generate(matrices)
             self.order = len(self._matrices)
         if self.order == 1:
             raise ValueError("actions generate the identity alone: there is nothing to divide by")
-        self._check_isometric()
-        self._inverses = self._find_inverses()
-        self.least_displacement, point = self._check_free()
+        group_action.check_isometric(self)
+        self._inverses = group_action.find_inverses(self)
+        self.least_displacement, point = group_action.check_free(self)
         images = self.images(point)[1:]
         #: Length of the shortest loop found that is none on the cover, as a geodesic distance.
         self.shortest_loop = self.cover.dist(point.expand_as(images), images).min().item()
@@ -113,7 +103,7 @@ class Quotient(Manifold):
     @cached_property
     def _key(self) -> tuple[Any, ...]:  # type: ignore[override]
         if self._matrices is None:
-            return (self.cover, self._functions)
+            return (self.cover, self.functions)
         elements = np.unique(self._matrices.round(6) + 0.0, axis=0)  # in one order, without −0
         return (self.cover, elements.tobytes())
 
@@ -150,7 +140,7 @@ class Quotient(Manifold):
     def images(self, x: Tensor) -> Tensor:
         """g·x for every g ∈ Γ, the identity first: of shape ``(order, *, *ambient_shape)``."""
         if self._matrices is None:
-            return torch.stack([x, *(function(x) for function in self._functions)])
+            return torch.stack([x, *(function(x) for function in self.functions)])
         return self._act(x)
 
     def push(self, x: Tensor, u: Tensor) -> Tensor:
@@ -159,7 +149,7 @@ class Quotient(Manifold):
             return self._act(u.expand(torch.broadcast_shapes(x.shape, u.shape)))
         u = u.expand(torch.broadcast_shapes(x.shape, u.shape)).contiguous()
         x = x.expand_as(u).contiguous()
-        return torch.stack([u, *(torch.func.jvp(f, (x,), (u,))[1] for f in self._functions)])
+        return torch.stack([u, *(torch.func.jvp(f, (x,), (u,))[1] for f in self.functions)])
 
     def _act(self, x: Tensor) -> Tensor:
         key = (x.dtype, x.device)
@@ -261,164 +251,3 @@ class Quotient(Manifold):
 
     def unfold(self, x: Tensor) -> Tensor:
         return self.images(x)
-
-    # ---- checks -----------------------------------------------------------------------------
-
-    def _trials(self) -> Tensor:
-        generator = torch.Generator().manual_seed(0)
-        return self.cover.random_uniform(TRIALS, generator=generator, dtype=torch.float64)
-
-    def _check_functions(self) -> None:
-        x = self._trials()
-        for g, function in enumerate(self._functions, 1):
-            moved = function(x)
-            if not isinstance(moved, Tensor):
-                raise ValueError(
-                    f"element {g} of the group returns {moved!r}: an action takes points, of shape "
-                    f"(*, {', '.join(map(str, self.ambient_shape))}), to points"
-                )
-            if (moved.shape, moved.dtype) != (x.shape, x.dtype):
-                raise ValueError(
-                    f"element {g} of the group takes points of shape {tuple(x.shape)} and dtype "
-                    f"{x.dtype} to {tuple(moved.shape)} and {moved.dtype}; it has to keep both"
-                )
-
-    def _check_isometric(self) -> None:
-        x = self._trials()
-        generator = torch.Generator().manual_seed(1)
-        u = self.cover.proju(x, torch.randn(x.shape, generator=generator, dtype=x.dtype))
-        moved = self.images(x)
-        axes = tuple(range(-len(self.ambient_shape), 0))
-        off = (moved - self.cover.projx(moved)).abs().amax(axes)
-        self._refuse(~(off <= TOLERANCE), x, "leads off the manifold, by", off)
-        self._check_factors(x, u)
-        # Lengths of all tangent vectors decide; those of random ones nearly surely.
-        change = self.cover.inner(moved, self.push(x, u)) / self.cover.inner(x, u) - 1
-        self._refuse(~(change.abs() <= TOLERANCE), x, "is not an isometry: |u|² changes by", change)
-
-    def _check_factors(self, x: Tensor, u: Tensor) -> None:
-        """On a product, each factor runs its own time: an action must not mix them."""
-        if not isinstance(self.cover, Product):
-            return
-        parts = self.cover.split(u)
-        for k in range(len(parts)):
-            alone = self.cover.join(
-                part if j == k else torch.zeros_like(part) for j, part in enumerate(parts)
-            )
-            pushed = self.cover.split(self.push(x, alone))
-            others = [part.flatten(2).abs().amax(-1) for j, part in enumerate(pushed) if j != k]
-            if others:
-                mixed = torch.stack(others).amax(0)
-                what = "mixes the factors of a product, each of which has a time of its own, by"
-                self._refuse(~(mixed <= TOLERANCE), x, what, mixed)
-
-    def _refuse(self, bad: Tensor, x: Tensor, what: str, amount: Tensor) -> None:
-        if bad.any():
-            g, k = (int(i) for i in bad.nonzero()[0])
-            raise ValueError(
-                f"element {g} of the group {what} {amount[g, k].item():.3g} at the point "
-                f"{x[k].tolist()}"
-            )
-
-    def _find_inverses(self) -> Tensor:
-        """The number of the inverse of every element; the products must be elements too."""
-        x = self._trials()[:8]
-        images = self.images(x)
-        inverses = []
-        for g in range(self.order):
-            same = (images[g] - images[:g]).flatten(1).abs().amax(-1) <= FIXED
-            if same.any():
-                raise ValueError(
-                    f"elements {int(same.int().argmax())} and {g} of the group are the same: as "
-                    "functions, actions are all the elements but the identity, once each"
-                )
-            twice = self.images(images[g])  # (order, 8, ...): h·g·x
-            errors = (twice.unsqueeze(1) - images.unsqueeze(0)).flatten(2).abs().amax(-1)
-            if (errors.amin(1) > FIXED).any():
-                raise ValueError(
-                    f"actions are not a group: element {g} times element "
-                    f"{int(errors.amin(1).argmax())} is none of the {self.order}"
-                )
-            inverses.append(int(errors[:, 0].argmin()))
-        return torch.tensor(inverses)
-
-    def _check_free(self) -> tuple[float, Tensor]:
-        """The least displacement found, and where; or a ValueError with a point that is fixed."""
-        least, where = math.inf, self.cover.base_point(dtype=torch.float64)
-        for g in range(1, self.order):
-            displacement, point = self._least_displacement(g)
-            if displacement < FIXED:
-                raise ValueError(
-                    f"the action is not free: element {g} of the group fixes the point "
-                    f"{point.tolist()}"
-                )
-            if displacement < least:
-                least, where = displacement, point
-        return least, where
-
-    def _least_displacement(self, g: int) -> tuple[float, Tensor]:
-        r"""min \|g·x − x\| over M, and where.
-
-        A matrix fixes a point exactly if its eigenspace of 1 meets M. Without such a space it
-        fixes none; with one, its points nearest to M are among the starts. For an orthogonal
-        matrix, with \|x\| constant on M, \|Ax − x\|² falls in every step of x ← P((A + Aᵀ + 2)x);
-        for a function, in steps against the gradient.
-        """
-        x = self._trials()
-        rank = len(self.ambient_shape)
-
-        def displacement(x: Tensor, moved: Tensor) -> Tensor:
-            return torch.linalg.vector_norm((moved - x).flatten(x.dim() - rank), dim=-1)
-
-        if self._matrices is None:
-            return self._descend(g, x, displacement)
-        a = torch.from_numpy(self._matrices[g])
-        _, singular, vh = torch.linalg.svd(a - torch.eye(len(a), dtype=a.dtype))
-        fixed = vh[singular < TOLERANCE]
-        if not len(fixed):  # free for certain: what follows only says by how much
-            x = x[:16]
-        else:
-            # The nearest to the eigenspace: projections in turn, on it and on M.
-            flat = x.flatten(1)
-            for _ in range(50):
-                on_space = (flat @ fixed.T) @ fixed
-                flat = self.cover.projx(on_space.reshape(x.shape)).flatten(1)
-            x = torch.cat([x, flat.reshape(x.shape)])
-        symmetric = a + a.T + 2 * torch.eye(len(a), dtype=a.dtype)
-        for _ in range(100 if len(fixed) else 20):
-            x = self.cover.projx((x.flatten(1) @ symmetric).reshape(x.shape))
-        moved = (x.flatten(1) @ a.T).reshape(x.shape)
-        distance = displacement(x, moved)
-        best = int(distance.argmin())
-        return distance[best].item(), x[best]
-
-    def _descend(
-        self, g: int, x: Tensor, displacement: Callable[[Tensor, Tensor], Tensor]
-    ) -> tuple[float, Tensor]:
-        function = self._functions[g - 1]
-        axes = (-1, *[1] * len(self.ambient_shape))
-        value = displacement(x, function(x))
-        step = torch.full_like(value, 0.25)
-        for _ in range(DESCENT):
-            if value.amin() < FIXED / 2:
-                break
-            leaf = x.detach().requires_grad_()
-            energy = displacement(leaf, function(leaf)).square().sum()
-            (gradient,) = torch.autograd.grad(energy, leaf)
-            gradient = self.cover.proju(x, gradient)
-            # Where a zero is near, half of it is gone in a step of |d|²/|∇|d|²|² (Polyak); where
-            # there is none that is too long, and a step that has led down before is taken.
-            square = gradient.flatten(1).square().sum(-1)
-            polyak = value.square() / torch.where(square > 0, square, 1.0)
-            found = torch.zeros_like(value, dtype=torch.bool)
-            for size in (polyak, step):
-                proposal = self.cover.projx(x - size.reshape(axes) * gradient)
-                new = displacement(proposal, function(proposal))
-                better = new < value
-                x = torch.where(better.reshape(axes), proposal, x)
-                value = torch.where(better, new, value)
-                gradient = torch.where(better.reshape(axes), 0.0, gradient)
-                found |= better
-            step = torch.where(found, 1.2 * step, 0.5 * step)
-        best = int(value.argmin())
-        return value[best].item(), x[best]
