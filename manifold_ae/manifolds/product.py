@@ -107,8 +107,7 @@ class Product(Manifold):
         self, function: Callable[..., Tensor], *points: Tensor, time: Tensor | None = None
     ) -> Tensor:
         """The sum of ``each``."""
-        first, *rest = self.each(function, *points, time=time)
-        return sum(rest, start=first)
+        return torch.stack(self.each(function, *points, time=time)).sum(0)
 
     def _joined(self, function: Callable[..., Tensor], *points: Tensor) -> Tensor:
         """A map of every factor, joined."""
