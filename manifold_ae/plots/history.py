@@ -26,17 +26,23 @@ PANELS = {
 KINDS = {"": ("training", "#446fdd", 1.4), "test_": ("test", "#f17d08", 1.8)}
 
 
-def curves(metrics: Mapping[str, Sequence[Any] | Array], *, title: str | None = None) -> Figure:
-    """ELBO, KL divergence, squared error and mean log t against the epoch.
+def curves(
+    metrics: Mapping[str, Sequence[Any] | Array],
+    *,
+    title: str | None = None,
+    panels: Mapping[str, str] = PANELS,
+) -> Figure:
+    """ELBO, KL divergence, squared error and mean log t, or other columns, against the epoch.
 
     Limits follow percentiles, so that the first epochs of a run do not flatten the rest; a note
     in the corner says when values lie outside.
 
     Arguments:
         metrics: column → values, one an epoch, as read from ``metrics.csv``: ``epoch``, and any
-            of ``elbo``, ``kl``, ``mse``, ``mean_log_time``, each also as ``test_...``. Text is
-            read as numbers; empty text, None and NaN are gaps.
+            of the panels' columns, each also as ``test_...``. Text is read as numbers; empty text,
+            None and NaN are gaps.
         title: the first line.
+        panels: column → what its panel is called, two in a row.
 
     Raises:
         ValueError: if there is no column ``epoch``, none to draw, a column's length differs, or
@@ -47,7 +53,7 @@ def curves(metrics: Mapping[str, Sequence[Any] | Array], *, title: str | None = 
     epoch = _numbers("epoch", metrics["epoch"])
     if np.isnan(epoch).any():
         raise ValueError(f"metrics['epoch'] = {list(metrics['epoch'])}; expected a number in each")
-    known = [prefix + name for name in PANELS for prefix in KINDS]
+    known = [prefix + name for name in panels for prefix in KINDS]
     columns = {name: _numbers(name, metrics[name]) for name in known if name in metrics}
     if not columns:
         raise ValueError(f"metrics has columns {sorted(metrics)}; expected some of {known}")
@@ -58,10 +64,13 @@ def curves(metrics: Mapping[str, Sequence[Any] | Array], *, title: str | None = 
                 "that of 'epoch'"
             )
     left, width, height, gap_x, gap_y = 0.75, 3.3, 1.75, 0.95, 0.75
+    rows = math.ceil(len(panels) / 2)
     sheet = Sheet(
-        left + 2 * width + gap_x + 0.1, 0.3 + 2 * height + gap_y + 0.5, title or "Training"
+        left + 2 * width + gap_x + 0.1,
+        0.3 + rows * height + (rows - 1) * gap_y + 0.5,
+        title or "Training",
     )
-    for panel, (name, text) in enumerate(PANELS.items()):
+    for panel, (name, text) in enumerate(panels.items()):
         row, column = divmod(panel, 2)
         box = (left + column * (width + gap_x), 0.3 + row * (height + gap_y), width, height)
         axes = sheet.axes(*box)

@@ -24,6 +24,13 @@ from manifold_ae.training import Checkpoint, Schedule, make_fabric
 
 __all__ = ["HAERun", "TraceData", "build_model", "describe", "load", "load_traces", "train"]
 
+#: Columns of the metrics that are drawn, and what they are called.
+CURVES = {
+    "loss": "Loss",
+    "mse": "MSE per feature",
+    "prediction": "Prediction error of latents",
+    "frequency": "Frequency of ρ",
+}
 #: Steps whose predictions are drawn.
 SHOWN_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -246,7 +253,9 @@ class HAERun(Run):
         names = None if source.world is None else list(source.world.angles)
         z = self.encode(observations)
         title = f"{source.train.name}, {model.group!r}"
-        figures: dict[str, Any] = {"curves": plots.curves(self._curves())}
+        figures: dict[str, Any] = {
+            "curves": plots.curves(self._curves(), panels=CURVES, title=title)
+        }
         blocks = getattr(getattr(model.transition, "representation", None), "block_sizes", None)
         figures["latents"] = plots.planes(z, labels, blocks=blocks, names=names, title=title)
         long = self.long_traces()

@@ -1,0 +1,149 @@
+"""What homomorphism autoencoders learn, over seeds: the experiments behind docs/results.
+
+    python tests/benchmarks/hae.py torus FILE.json [--seeds 5]         two angles: three kinds of φ
+    python tests/benchmarks/hae.py solids FILE.json [--seeds 5]        rotations past what was seen
+    python tests/benchmarks/hae.py combinations FILE.json [--seeds 5]  what was never seen together
+
+Every run is written as soon as it ends, and is not made again when the command is repeated, so that
+several processes may share the work: ``--only 0/2`` and ``--only 1/2`` take every other run, into
+files of their own, which ``merge FILE.json PART.json ...`` joins. One thread a process.
+"""
+
+import json
+import math
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from tqdm import tqdm
+
+from manifold_ae import run
+from manifold_ae.experiments import HAE
+from manifold_ae.run.files import write_json
+
+PI = math.pi
+#: The scrambled perceptron has more to undo, and more to learn it from.
+SOFT = {
+    "phi": "mlp", "blocks": "soft", "size": 4, "largest": PI, "phi_hidden": (256, 256),
+    "traces": 20000, "representation_lr": 3.0, "restarts": 8,
+}  # fmt: skip
+SOLID = {"data": "solids", "largest": 1.0, "frequency_weight": 0.0, "restarts": 2}
+UNSEEN = {"data": "sprites", "hold_out": "combinations"}
+
+#: Experiment → the name of a run → what differs from the defaults.
+EXPERIMENTS: dict[str, dict[str, dict[str, Any]]] = {
+    "torus": {
+        f"{data}, {name}": {"data": data, **changes}
+        for data in ("pictures", "sprites")
+        for name, changes in {
+            "linear φ, blocks given": {},
+            "perceptron φ, blocks given": {"phi": "mlp", "largest": PI},
+            "perceptron φ, soft blocks, scrambled": SOFT,
+        }.items()
+    },
+    "solids": {
+        "linear φ": SOLID,
+        "perceptron φ": {**SOLID, "phi": "mlp"},
+    },
+    "combinations": {
+        "homomorphism autoencoder": UNSEEN,
+        "representation given, on the torus": {**UNSEEN, "model": "given", "manifold": "torus:2"},
+        "Givens rotations": {**UNSEEN, "model": "givens"},
+        "unstructured": {**UNSEEN, "model": "unstructured"},
+        "actions ignored": {**UNSEEN, "model": "still"},
+    },
+}
+#: What is summarised, of what a run has.
+SUMMARY = (
+    "mse", "alignment_residual", "alignment_condition", "character_gap", "d_lsbd",
+    "equivariance_error", "homomorphism_error", "identity_error", "inverse_error",
+    "off_block_energy", "rollout_growth", "seen_error", "held_out_error", "held_out_ratio",
+    "seconds",
+)  # fmt: skip
+
+
+def configuration(experiment: str, name: str, seed: int) -> HAE:
+    """Of one run; the scramble is another for each seed."""
+    changes = dict(EXPERIMENTS[experiment][name])
+    if changes.get("blocks") == "soft":
+        changes["scramble"] = seed + 1
+    return HAE(seed=seed, device="cpu").replace(**changes)
+
+
+def read(path: Path) -> dict[str, Any]:
+    if path.exists():
+        return json.loads(path.read_text())
+    return {"machine": f"{platform.machine()}, one thread", "torch": torch.__version__, "runs": {}}
+
+
+def summarise(content: dict[str, Any]) -> None:
+    """Means, spreads and extremes over the seeds, beside the runs."""
+    content["summary"] = {}
+    for name, seeds in content["runs"].items():
+        rows: dict[str, Any] = {"seeds": len(seeds)}
+        for key in SUMMARY:
+            values = [found[key] for found in seeds.values() if found.get(key) is not None]
+            if values:
+                rows[key] = {
+                    "mean": statistics.fmean(values),
+                    "sd": statistics.stdev(values) if len(values) > 1 else 0.0,
+                    "least": min(values),
+                    "most": max(values),
+                }
+        content["summary"][name] = rows
+
+
+@click.group()
+def main() -> None:
+    """See the module's docstring."""
+    torch.set_num_threads(1)
+
+
+def experiment(which: str) -> None:
+    @main.command(which)
+    @click.argument("path", type=click.Path(path_type=Path))
+    @click.option("--seeds", default=5, show_default=True)
+    @click.option("--only", default="0/1", help="Part K/N of the runs.  [default: 0/1]")
+    @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="For a trial.")
+    def command(path: Path, seeds: int, only: str, settings: tuple[str, ...]) -> None:
+        part, parts = map(int, only.split("/"))
+        content = read(path)
+        jobs = [(seed, name) for seed in range(seeds) for name in EXPERIMENTS[which]]
+        for seed, name in tqdm(jobs[part::parts], unit="run"):
+            done = content["runs"].setdefault(name, {})
+            if str(seed) in done:
+                continue
+            config = configuration(which, name, seed)
+            config = config.replace(**dict(HAE.parse_setting(s) for s in settings))
+            started = time.monotonic()
+            done[str(seed)] = run.train(config).evaluate()
+            done[str(seed)]["wall_seconds"] = time.monotonic() - started
+            summarise(content)
+            write_json(path, content)
+
+    command.help = f"The experiment {which!r}."
+
+
+for which in EXPERIMENTS:
+    experiment(which)
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("others", nargs=-1, type=click.Path(path_type=Path, exists=True))
+def merge(path: Path, others: tuple[Path, ...]) -> None:
+    """Join the runs of several files."""
+    content = read(path)
+    for other in others:
+        for name, seeds in read(other)["runs"].items():
+            content["runs"].setdefault(name, {}).update(seeds)
+    summarise(content)
+    write_json(path, content)
+
+
+if __name__ == "__main__":
+    main()
