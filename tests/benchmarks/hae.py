@@ -29,7 +29,7 @@ PI = math.pi
 #: The scrambled perceptron has more to undo, and more to learn it from.
 SOFT = {
     "phi": "mlp", "blocks": "soft", "size": 4, "largest": PI, "phi_hidden": (256, 256),
-    "traces": 20000, "representation_lr": 3.0, "restarts": 8,
+    "restarts": 8,
 }  # fmt: skip
 SOLID = {"data": "solids", "largest": 1.0, "frequency_weight": 0.0, "restarts": 2}
 UNSEEN = {"data": "sprites", "hold_out": "combinations"}
