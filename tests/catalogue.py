@@ -98,6 +98,9 @@ WITH_EXACT_KL = tuple(M for M in MANIFOLDS if has(heat.kl_uniform, M) and M.comp
 #: Those with one time a sample.
 WITH_ONE_TIME = tuple(M for M in WITH_EXACT_KL if not M.time_shape)
 
+SPHERES = tuple(M for M in MANIFOLDS if isinstance(M, Sphere))
+TORI = tuple(M for M in MANIFOLDS if isinstance(M, FlatTorus))
+
 
 def over(manifolds: tuple[Manifold, ...]) -> Callable[[Any], Any]:
     """Parametrise a test over ``manifold``, with readable names."""
@@ -127,6 +130,16 @@ def amplification(manifold: Manifold) -> float:
 def points(manifold: Manifold, *shape: int, **kwargs: Any) -> Tensor:
     """Random points, of the default prior's law: uniform where there is a uniform one."""
     return manifold.default_prior().sample(torch.Size(shape), **kwargs)  # type: ignore[call-arg]
+
+
+def law_at(
+    law: Any, manifold: Manifold, t: float | list[float], generator: torch.Generator, **kwargs: Any
+) -> Any:
+    """A law at random locations, one for each time, in float64 unless told."""
+    kwargs.setdefault("dtype", torch.float64)
+    shape = torch.tensor(t).shape
+    loc = points(manifold, *shape, generator=generator, device=generator.device, **kwargs)
+    return law(manifold, loc, batched_time(manifold, loc.new_tensor(t)))
 
 
 def tangents(manifold: Manifold, x: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -18,9 +18,12 @@ import torch
 from catalogue import (
     COMPACT,
     MANIFOLDS,
+    SPHERES,
+    TORI,
     WITH_EXACT_KL,
     WITH_SAMPLER,
     batched_time,
+    law_at,
     noise_for,
     over,
     points,
@@ -46,26 +49,13 @@ from manifold_ae.manifolds import (
     EmbeddedTorus,
     Euclidean,
     FlatTorus,
-    Manifold,
     Product,
     RealProjective,
     Sphere,
 )
 
 PACKAGE = str(Path(manifold_ae.__file__).parents[1])
-SPHERES = tuple(M for M in WITH_SAMPLER if isinstance(M, Sphere))
-TORI = tuple(M for M in WITH_SAMPLER if isinstance(M, FlatTorus))
 BROWNIAN = pytest.mark.parametrize("law", [HeatKernel, RandomWalk])
-
-
-def make(
-    law: type, manifold: Manifold, t: float | list[float], generator: torch.Generator, **kwargs
-) -> HeatKernel | RandomWalk:
-    """A law at random starts, one for each time."""
-    kwargs.setdefault("dtype", torch.float64)
-    shape = np.shape(t)
-    loc = points(manifold, *shape, generator=generator, device=generator.device, **kwargs)
-    return law(manifold, loc, batched_time(manifold, loc.new_tensor(t)))
 
 
 # ---- conventions ----------------------------------------------------------------------------
@@ -121,7 +111,7 @@ def test_time_may_be_a_number(manifold, dtype, device):
 @BROWNIAN
 @over(WITH_SAMPLER)
 def test_expand(law, manifold, device, generator):
-    q = make(law, manifold, [0.1, 0.2], generator)
+    q = law_at(law, manifold, [0.1, 0.2], generator)
     wide = q.expand((4, 2))
     assert type(wide) is law
     assert (wide.batch_shape, wide.event_shape) == ((4, 2), manifold.ambient_shape)
@@ -134,7 +124,7 @@ def test_expand(law, manifold, device, generator):
 
 @over(WITH_SAMPLER)
 def test_log_prob_pairs_every_sample_with_its_law(manifold, device, generator):
-    q = make(HeatKernel, manifold, [0.05, 0.7, 3.0], generator)
+    q = law_at(HeatKernel, manifold, [0.05, 0.7, 3.0], generator)
     z = q.sample((5,), generator=generator)
     together = q.log_prob(z)
     for k in range(3):
@@ -149,7 +139,7 @@ def test_log_prob_pairs_every_sample_with_its_law(manifold, device, generator):
 @BROWNIAN
 @over(WITH_SAMPLER)
 def test_sampling_follows_its_generator_alone(law, manifold, device, generator):
-    q = make(law, manifold, [0.1, 0.2], generator)
+    q = law_at(law, manifold, [0.1, 0.2], generator)
 
     def draw(seed: int) -> torch.Tensor:
         return q.sample((3,), generator=torch.Generator(device=device).manual_seed(seed))
@@ -164,7 +154,7 @@ def test_sampling_follows_its_generator_alone(law, manifold, device, generator):
 @BROWNIAN
 @over(WITH_SAMPLER)
 def test_only_rsample_carries_a_gradient(law, manifold, generator):
-    q = make(law, manifold, 0.1, generator)
+    q = law_at(law, manifold, 0.1, generator)
     loc, time = q.loc.clone().requires_grad_(), q.time.clone().requires_grad_()
     q = law(manifold, loc, time)
     assert q.has_rsample
@@ -240,7 +230,7 @@ def test_heat_kernel_of_euclidean_space_is_the_normal_law(dtype, device, generat
 @over(WITH_EXACT_KL)
 def test_entropy_and_divergence_add_up_to_log_volume(manifold, dtype, device, generator):
     times = [1e-6, 1e-3, 0.1, 0.5, 2.0, 20.0]
-    q = make(HeatKernel, manifold, times, generator, dtype=dtype)
+    q = law_at(HeatKernel, manifold, times, generator, dtype=dtype)
     prior = RiemannianUniform(manifold)
     divergence = kl_divergence(q, prior)
     assert divergence.shape == (6,)
@@ -257,7 +247,7 @@ def test_entropy_and_divergence_add_up_to_log_volume(manifold, dtype, device, ge
 
 @over(WITH_SAMPLER)
 def test_the_random_walk_has_no_density_and_says_what_there_is(manifold, generator):
-    w = make(RandomWalk, manifold, 0.1, generator)
+    w = law_at(RandomWalk, manifold, 0.1, generator)
     with pytest.raises(NotImplementedError, match=r"kl_asymptotic.*kl_monte_carlo"):
         kl_divergence(w, manifold.default_prior())
     with pytest.raises(NotImplementedError, match=r"\.limit.*HeatKernel"):
@@ -314,7 +304,7 @@ def kolmogorov_smirnov(n: int, d: int, t: float, r: torch.Tensor) -> None:
 @pytest.mark.parametrize("t", [1e-5, 0.05, 0.6, 3.0])
 @over(SPHERES)
 def test_radius_of_spheres_has_the_law_of_the_density(manifold, t, generator):
-    q = make(HeatKernel, manifold, t, generator)
+    q = law_at(HeatKernel, manifold, t, generator)
     z = q.sample((20_000,), generator=generator)
     kolmogorov_smirnov(20_000, manifold.dim, t, manifold.dist(q.loc, z))
 
@@ -322,7 +312,7 @@ def test_radius_of_spheres_has_the_law_of_the_density(manifold, t, generator):
 @pytest.mark.parametrize("t", [1e-5, 0.6, 3.0])
 @over(TORI)
 def test_angles_of_tori_have_the_law_of_the_density(manifold, t, generator):
-    q = make(HeatKernel, manifold, t, generator)
+    q = law_at(HeatKernel, manifold, t, generator)
     z = q.sample((20_000 // manifold.dim,), generator=generator)
     kolmogorov_smirnov(20_000, 1, t, manifold.angle_differences(q.loc, z))
 
@@ -333,7 +323,7 @@ def test_angles_of_tori_have_the_law_of_the_density(manifold, t, generator):
 def test_radius_of_spheres_has_the_law_of_the_density_to_a_million_samples(
     manifold, t, dtype, generator
 ):
-    q = make(HeatKernel, manifold, t, generator, dtype=dtype)
+    q = law_at(HeatKernel, manifold, t, generator, dtype=dtype)
     z = q.sample((1_000_000,), generator=generator)
     kolmogorov_smirnov(1_000_000, manifold.dim, t, manifold.dist(q.loc, z))
 
@@ -372,7 +362,7 @@ def test_one_step_on_the_two_sphere_has_the_known_ratio(device):
 def test_means_of_the_first_two_zonal_functions_are_exact(manifold, t, dtype, generator):
     """E cos r = e^{−dt/2} and E cos² r = (1 + d e^{−(d+1)t}) / (d + 1)."""
     n, d = 20_000, manifold.dim
-    q = make(HeatKernel, manifold, t, generator, dtype=dtype)
+    q = law_at(HeatKernel, manifold, t, generator, dtype=dtype)
     # In float64, and as 1 − cos r = |z − loc|²/2, so that nothing cancels at short times.
     z = q.sample((n,), generator=generator).double()
     versine = (z - q.loc.double()).square().sum(-1) / 2
@@ -388,7 +378,7 @@ def test_means_of_the_first_two_zonal_functions_are_exact(manifold, t, dtype, ge
 @over(TORI)
 def test_means_of_the_coordinates_of_tori_are_exact(manifold, t, dtype, generator):
     n = 20_000
-    q = make(HeatKernel, manifold, t, generator, dtype=dtype)
+    q = law_at(HeatKernel, manifold, t, generator, dtype=dtype)
     z = q.sample((n,), generator=generator).double()
     error = z.std(0) / math.sqrt(n)
     assert ((z.mean(0) - math.exp(-t / 2) * q.loc).abs() <= 4.5 * error + 1e-6).all()
@@ -401,7 +391,7 @@ def test_means_of_the_coordinates_of_tori_are_exact(manifold, t, dtype, generato
 @over(SPHERES)
 def test_directions_are_uniform(manifold, generator):
     n, d = 20_000, manifold.dim
-    q = make(HeatKernel, manifold, 0.5, generator)
+    q = law_at(HeatKernel, manifold, 0.5, generator)
     u = manifold.logmap(q.loc, q.sample((n,), generator=generator))
     u = u / u.norm(dim=-1, keepdim=True)
     projector = torch.eye(d + 1).to(u) - q.loc[:, None] * q.loc
@@ -450,7 +440,7 @@ def test_gradients_of_an_expectation_are_right(manifold, t, dtype, device, gener
 @BROWNIAN
 @over(WITH_SAMPLER)
 def test_samples_have_the_derivatives_that_autograd_says(law, manifold, generator):
-    q = make(law, manifold, [0.02, 0.4, 1.5], generator)
+    q = law_at(law, manifold, [0.02, 0.4, 1.5], generator)
 
     def draw(u: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         loc = manifold.expmap(q.loc, manifold.proju(q.loc, u))
@@ -494,7 +484,7 @@ def test_a_step_is_a_differentiable_function_of_its_noise(manifold, device, gene
 @pytest.mark.parametrize("log_t", [-40.0, -16.2, -16.0, -13.8, 4.5, 4.7, 14.0])
 @over(WITH_SAMPLER)
 def test_steps_far_outside_any_table_are_finite(manifold, log_t, dtype, device, generator):
-    q = make(HeatKernel, manifold, [math.exp(log_t)] * 200, generator, dtype=dtype)
+    q = law_at(HeatKernel, manifold, [math.exp(log_t)] * 200, generator, dtype=dtype)
     time = q.time.clone().requires_grad_()
     z = HeatKernel(manifold, q.loc, time).rsample(generator=generator)
     (slope,) = torch.autograd.grad(z.sum(), time)
@@ -745,7 +735,7 @@ def test_a_time_that_is_not_finite_gives_nan_and_not_an_index_error(manifold, de
 # The kernel of the embedded torus chooses its formula by the values of its arguments.
 @over(WITH_SAMPLER)
 def test_vmap_and_grad(manifold, device, generator):
-    q = make(HeatKernel, manifold, [0.1, 0.4, 1.0], generator)
+    q = law_at(HeatKernel, manifold, [0.1, 0.4, 1.0], generator)
     z = q.sample(generator=generator)
 
     def log_prob(loc: torch.Tensor, time: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
@@ -761,7 +751,7 @@ def test_vmap_and_grad(manifold, device, generator):
 
 @over(WITH_EXACT_KL)
 def test_vmap_and_grad_of_the_divergence_and_the_sampler(manifold, device, generator):
-    q = make(HeatKernel, manifold, [0.1, 0.4, 1.0], generator)
+    q = law_at(HeatKernel, manifold, [0.1, 0.4, 1.0], generator)
     prior = manifold.default_prior()
 
     def divergence(loc: torch.Tensor, time: torch.Tensor) -> torch.Tensor:

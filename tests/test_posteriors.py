@@ -12,7 +12,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from catalogue import MANIFOLDS, batched_time, over, points
+from catalogue import MANIFOLDS, SPHERES, batched_time, law_at, over, points
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.polynomial.legendre import leggauss
@@ -44,7 +44,6 @@ from manifold_ae.manifolds import (
 from manifold_ae.models import DeltaVAE
 from manifold_ae.nn import MLP
 
-SPHERES = tuple(M for M in MANIFOLDS if isinstance(M, Sphere))
 FLAT = tuple(M for M in MANIFOLDS if isinstance(M, Euclidean | FlatTorus))
 #: Law, manifold: every pair that exists.
 PAIRS = [(PowerSpherical, M) for M in SPHERES] + [(WrappedNormal, M) for M in (*SPHERES, *FLAT)]
@@ -52,13 +51,6 @@ LAWS = pytest.mark.parametrize(
     ("law", "manifold"), PAIRS, ids=[f"{law.__name__}-{M.spec}" for law, M in PAIRS]
 )
 ON_SPHERES = pytest.mark.parametrize("law", [PowerSpherical, WrappedNormal])
-
-
-def make(law: type, manifold: Manifold, t: float | list[float], generator: torch.Generator, **kw):
-    """A law at random locations, one for each time."""
-    kw.setdefault("dtype", torch.float64)
-    loc = points(manifold, *np.shape(t), generator=generator, device=generator.device, **kw)
-    return law(manifold, loc, batched_time(manifold, loc.new_tensor(t)))
 
 
 # ---- conventions ------------------------------------------------------------------------------
@@ -91,7 +83,7 @@ def test_shapes(law, manifold, batch, dtype, device, generator):
 
 @LAWS
 def test_sampling_follows_its_generator_alone(law, manifold, device, generator):
-    q = make(law, manifold, [0.1, 0.2], generator)
+    q = law_at(law, manifold, [0.1, 0.2], generator)
 
     def draw(seed: int) -> torch.Tensor:
         return q.sample((3,), generator=torch.Generator(device=device).manual_seed(seed))
@@ -105,7 +97,7 @@ def test_sampling_follows_its_generator_alone(law, manifold, device, generator):
 
 @LAWS
 def test_only_rsample_carries_a_gradient(law, manifold, generator):
-    q = make(law, manifold, 0.1, generator)
+    q = law_at(law, manifold, 0.1, generator)
     loc, time = q.loc.clone().requires_grad_(), q.time.clone().requires_grad_()
     q = law(manifold, loc, time)
     assert not q.sample().requires_grad
@@ -189,7 +181,7 @@ def test_densities_integrate_to_one(law, manifold, t):
 @over(SPHERES)
 @ON_SPHERES
 def test_radius_has_the_law_of_the_density(law, manifold, t, generator):
-    q = make(law, manifold, t, generator)
+    q = law_at(law, manifold, t, generator)
     r = manifold.dist(q.loc, q.sample((20_000,), generator=generator)).cpu().numpy()
     shells, probability, _ = on_shells(law, manifold, t)
     order = np.argsort(shells)
@@ -202,7 +194,7 @@ def test_radius_has_the_law_of_the_density(law, manifold, t, generator):
 @ON_SPHERES
 def test_directions_are_uniform(law, manifold, generator):
     n, d = 20_000, manifold.dim
-    q = make(law, manifold, 0.5, generator)
+    q = law_at(law, manifold, 0.5, generator)
     u = manifold.logmap(q.loc, q.sample((n,), generator=generator))
     u = u / u.norm(dim=-1, keepdim=True)
     projector = torch.eye(d + 1).to(u) - q.loc[:, None] * q.loc
@@ -330,7 +322,7 @@ def test_concentrations_that_are_none_are_refused():
 def test_the_wrapped_normal_is_the_heat_kernel_where_exp_stretches_nothing(
     manifold, dtype, device, generator
 ):
-    q = make(WrappedNormal, manifold, [1e-4, 0.3, 2.0, 30.0], generator, dtype=dtype)
+    q = law_at(WrappedNormal, manifold, [1e-4, 0.3, 2.0, 30.0], generator, dtype=dtype)
     p = HeatKernel(manifold, q.loc, q.time)
     z = p.sample((20,), generator=generator)
     prior = manifold.default_prior()
@@ -416,7 +408,7 @@ def test_divergences_agree_with_quadrature(law, manifold, t):
 
 @LAWS
 def test_divergences_agree_with_monte_carlo(law, manifold, generator):
-    q = make(law, manifold, [1e-3, 0.3, 1.5], generator)
+    q = law_at(law, manifold, [1e-3, 0.3, 1.5], generator)
     prior = manifold.default_prior()
     estimate, error = heat.kl_monte_carlo(q, prior, 5_000, generator=generator)
     assert ((estimate - kl_divergence(q, prior)).abs() <= 4.5 * error).all()
@@ -424,7 +416,7 @@ def test_divergences_agree_with_monte_carlo(law, manifold, generator):
 
 @LAWS
 def test_divergences_have_the_slopes_of_their_values(law, manifold, generator):
-    q = make(law, manifold, [1e-4, 0.2, 1.3, 4.0], generator)
+    q = law_at(law, manifold, [1e-4, 0.2, 1.3, 4.0], generator)
     prior = manifold.default_prior()
 
     def divergence(log_time: torch.Tensor) -> torch.Tensor:
@@ -480,7 +472,7 @@ def test_gradients_of_an_expectation_are_right(law, manifold, t, dtype, device, 
 
 @LAWS
 def test_vmap_and_grad(law, manifold, generator):
-    q = make(law, manifold, [0.1, 0.4, 1.0], generator)
+    q = law_at(law, manifold, [0.1, 0.4, 1.0], generator)
     z = q.sample(generator=generator)
     prior = manifold.default_prior()
 

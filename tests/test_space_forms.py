@@ -85,9 +85,9 @@ def test_before_the_images_meet_it_is_that_of_the_cover(dtype):
 
 
 @over
-def test_it_agrees_with_monte_carlo_from_every_point(manifold, dtype, device, generator):
-    t = torch.tensor([1e-3, 0.05, 0.2, 0.6], dtype=dtype, device=device)
-    x = manifold.random_uniform(4, generator=generator, dtype=dtype, device=device)
+def test_it_agrees_with_monte_carlo_from_every_point(manifold, device, generator):
+    t = torch.tensor([1e-3, 0.05, 0.2, 0.6], dtype=torch.float64, device=device)
+    x = manifold.random_uniform(4, generator=generator, dtype=t.dtype, device=device)
     q, prior = HeatKernel(manifold, x, t), RiemannianUniform(manifold)
     value, error = heat.kl_monte_carlo(q, prior, 2000, generator=generator)
     exact = torch.distributions.kl_divergence(q, prior)

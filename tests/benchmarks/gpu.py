@@ -1,57 +1,99 @@
-"""Everything that needs a GPU, in one go: the tests on CUDA, then the benchmarks.
+"""Everything that a GPU is to be measured on, in one command: the tests, then the benchmarks.
 
-    python tests/benchmarks/gpu.py [--data-dir FOLDER] [--quick]
+    python tests/benchmarks/gpu.py FOLDER [--device cuda] [--data-dir MNIST] [--reference FOLDER]
+    python tests/benchmarks/gpu.py FOLDER --device cpu --quick    # whether this script works
 
-Results go to docs/results/gpu_*.json. It stops at nothing: every part runs, and the exit status
-says whether all succeeded.
+FOLDER receives gpu_NAME.json, the result of every part, NAME.log, what it printed, and
+gpu_summary.json, how each ended and what it took. A part that fails does not stop the others; the
+exit status says whether all succeeded. MNIST and the reference values are left out, and that is
+said, where there are none.
 """
 
 import argparse
+import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import common
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "docs" / "results"
+SCRIPTS = ROOT / "tests" / "benchmarks"
+SHARED = ROOT.parent / "shared"
+#: Tests of a quick run: enough to see that the option arrives.
+FEW = ("test_numerics.py", "test_shapes.py")
+
+
+def parts(arguments: argparse.Namespace) -> dict[str, list[str]]:
+    """Arguments of Python for every part; none where its data are missing."""
+    quick, device = arguments.quick, arguments.device
+    tests = [str(ROOT / "tests" / name) for name in FEW] if quick else [str(ROOT / "tests")]
+
+    def script(name: str, *options: str) -> list[str]:
+        output = arguments.folder / f"gpu_{name}.json"
+        return [str(SCRIPTS / f"{name}.py"), *options, "--device", device, "--output", str(output)]
+
+    reference, mnist = Path(arguments.reference), arguments.data_dir
+    rounds = ["--rounds", "2"] if quick else []
+    few = ["--manifolds", "sphere:2", "--seeds", "1", "--epochs", "1", "--num-samples", "5"]
+    return {
+        "tests": ["-m", "pytest", "-q", "--device", device, *tests],
+        "reference": script("reference", str(reference)) if reference.is_dir() else [],
+        "posterior": script("posterior", *rounds),
+        "sampler": script("sampler", *["--quick"] * quick),
+        "step": script("step", *rounds, *["--no-compile", "--batches", "128"] * quick),
+        "mnist": script("mnist", "--data-dir", mnist, *(few if quick else ["--seeds", "1"]))
+        if Path(mnist).is_dir()
+        else [],
+    }
+
+
+def run(name: str, part: list[str], folder: Path) -> int:
+    """The exit status of a part; its output goes to the screen and into a log."""
+    with (folder / f"{name}.log").open("w", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            [sys.executable, *part],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            log.write(line)
+        return process.wait()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data-dir", help="folder with the four MNIST files")
-    parser.add_argument("--quick", action="store_true", help="fewer seeds")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--data-dir", default=str(SHARED / "data" / "mnist"), help="MNIST")
+    parser.add_argument("--reference", default=str(SHARED / "reference"), help="reference values")
+    parser.add_argument("--quick", action="store_true", help="a little of everything")
     arguments = parser.parse_args()
-    if not torch.cuda.is_available():
-        sys.exit("this PyTorch sees no GPU: nothing to measure")
-    scripts = ROOT / "tests" / "benchmarks"
-    parts = {
-        "tests": ["-m", "pytest", "-q", "--device", "cuda", str(ROOT / "tests")],
-        "step": [
-            str(scripts / "step.py"), "--device", "cuda",
-            "--output", str(RESULTS / "gpu_step.json"),
-        ],
-        **{
-            f"simple picture, {what}": [
-                str(scripts / "simple_picture.py"), what, "--device", "cuda",
-                "--output", str(RESULTS / f"gpu_simple_picture_{what}.json"),
-                *(["--seeds", "2"] if arguments.quick else []),
-            ]
-            for what in ("single", "restarts")
-        },
-    }  # fmt: skip
-    if arguments.data_dir:
-        parts["mnist"] = [
-            str(scripts / "mnist.py"), "--device", "cuda", "--data-dir", arguments.data_dir,
-            "--output", str(RESULTS / "gpu_mnist.json"),
-            *(["--seeds", "1"] if arguments.quick else []),
-        ]  # fmt: skip
-    failed = []
-    for name, part in parts.items():
+    arguments.folder = arguments.folder.resolve()
+    if arguments.device.startswith("cuda") and not torch.cuda.is_available():
+        sys.exit("this PyTorch sees no GPU; --device cpu --quick tries the script out without one")
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    ended: dict[str, dict[str, object]] = {}
+    for name, part in parts(arguments).items():
         print(f"== {name}", flush=True)
-        if subprocess.run([sys.executable, *part], cwd=ROOT, check=False).returncode:
-            failed.append(name)
-    if failed:
+        begin = time.perf_counter()
+        status = run(name, part, arguments.folder) if part else None
+        ended[name] = {
+            "ended": {None: "left out: no data", 0: "well"}.get(status, f"with status {status}"),
+            "seconds": round(time.perf_counter() - begin, 1),
+        }
+    summary = {"machine": common.machine(arguments.device), "parts": ended}
+    path = arguments.folder / "gpu_summary.json"
+    path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    for name, row in ended.items():
+        print(f"{name:>10}  {row['seconds']:>7} s  {row['ended']}")
+    if failed := [name for name, row in ended.items() if str(row["ended"]).startswith("with")]:
         sys.exit(f"failed: {', '.join(failed)}")
 
 

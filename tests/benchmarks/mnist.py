@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--manifolds", default=",".join(PUBLISHED))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--num-samples", type=int, default=100, help="importance samples")
     parser.add_argument("--posterior", default="heat-kernel")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--output", type=Path)
@@ -55,7 +56,7 @@ def main() -> None:
             started = time.monotonic()
             trained = run.train(base.replace(manifold=manifold, seed=seed), dataset=dataset)
             device = str(trained.device)
-            metrics = trained.evaluate(num_samples=100)
+            metrics = trained.evaluate(num_samples=arguments.num_samples)
             runs.append({"seed": seed} | {name: metrics[name] for name in FIGURES})
             tqdm.write(f"{manifold} {runs[-1]} whole {time.monotonic() - started:.0f} s")
         table[manifold] = {

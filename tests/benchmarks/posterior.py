@@ -3,7 +3,8 @@
     python tests/benchmarks/posterior.py [--device cpu] [--rounds 60] [--output FILE.json]
 
 The exact one-step sampler with the exact divergence, against the walk of ten steps with the same
-divergence, the power spherical law, and the Gaussian of a standard VAE. All contenders alternate in
+divergence, the power spherical law, the von Mises–Fisher law of the hyperspherical VAE (see
+``von_mises_fisher``), and the Gaussian of a standard VAE. All contenders alternate in
 one process; ratios are medians over rounds of the ratio within a round. ``log_prob`` is that of a
 million pairs of points on S² at a million different times, in float32.
 """
@@ -18,6 +19,7 @@ from typing import Any
 
 import common
 import torch
+import von_mises_fisher
 from step import timed
 from torch import Tensor
 from torch.distributions import kl_divergence
@@ -48,6 +50,16 @@ def part(law: type, manifold: Manifold, device: torch.device) -> Callable[[], No
     return run
 
 
+def von_mises(manifold: Manifold, device: torch.device) -> Callable[[], None]:
+    loc, t, weight = leaves(manifold, device)
+
+    def run() -> None:
+        z, kl = von_mises_fisher.sample_and_divergence(loc, t)
+        torch.autograd.grad((z * weight).sum() + kl.sum(), (loc, t))
+
+    return run
+
+
 def gaussian(device: torch.device) -> Callable[[], None]:
     torch.manual_seed(0)
     mean = torch.randn(BATCH, 2, device=device, requires_grad=True)
@@ -64,7 +76,7 @@ def gaussian(device: torch.device) -> Callable[[], None]:
 
 def costs(device: torch.device, rounds: int) -> dict[str, Any]:
     result: dict[str, Any] = {}
-    for manifold in (Sphere(2), SO3(), FlatTorus(2), RealProjective(3)):
+    for manifold in (Sphere(2), Sphere(5), SO3(), FlatTorus(2), RealProjective(3)):
         contenders = {
             "exact": part(HeatKernel, manifold, device),
             "walk of 10": part(RandomWalk, manifold, device),
@@ -72,6 +84,7 @@ def costs(device: torch.device, rounds: int) -> dict[str, Any]:
         }
         if isinstance(manifold, Sphere):
             contenders["power spherical"] = part(PowerSpherical, manifold, device)
+            contenders["von Mises–Fisher"] = von_mises(manifold, device)
         for action in contenders.values():
             timed(action, device, 5)
         times: dict[str, list[float]] = {name: [] for name in contenders}
@@ -118,6 +131,9 @@ def main() -> None:
             "command": "python tests/benchmarks/posterior.py",
             "machine": common.machine(arguments.device),
             "batch": BATCH,
+            "von Mises–Fisher by": (
+                "hyperspherical_vae" if von_mises_fisher.INSTALLED else "tests/benchmarks"
+            ),
             "manifolds": costs(device, arguments.rounds),
             "seconds for a million log-densities on sphere:2": million(device),
         },

@@ -1,6 +1,6 @@
 """Exact log-densities and KLs against a file of reference values.
 
-    python tests/benchmarks/reference.py FOLDER [--output FILE]
+    python tests/benchmarks/reference.py FOLDER [--device cpu] [--output FILE]
 
 FOLDER holds heat_kernel.json and embedded_torus.json.
 
@@ -42,7 +42,9 @@ def pair(manifold: Manifold, entry: dict[str, Any]) -> tuple[Tensor, Tensor]:
     return start, manifold.expmap(start, entry.get("distance", 0.0) * u)
 
 
-def measured(entries: list[dict[str, Any]], dtype: torch.dtype) -> dict[str, dict[str, float]]:
+def measured(
+    entries: list[dict[str, Any]], dtype: torch.dtype, device: torch.device
+) -> dict[str, dict[str, float]]:
     """Largest errors of a dtype, by manifold."""
     result: dict[str, dict[str, float]] = {}
     for entry in entries:
@@ -56,8 +58,8 @@ def measured(entries: list[dict[str, Any]], dtype: torch.dtype) -> dict[str, dic
                 "largest_error_of_kl": 0.0,
             },
         )
-        x, y = (point.to(dtype) for point in pair(manifold, entry))
-        time = torch.tensor(entry["time"], dtype=dtype)
+        x, y = (point.to(device, dtype) for point in pair(manifold, entry))
+        time = torch.tensor(entry["time"], dtype=dtype, device=device)
         if "kl_to_uniform" in entry:
             error = abs(heat.kl_uniform(manifold, x, time).item() - entry["kl_to_uniform"])
             row["kls"] += 1
@@ -75,8 +77,10 @@ def measured(entries: list[dict[str, Any]], dtype: torch.dtype) -> dict[str, dic
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
+    device = torch.device(arguments.device)
     entries = []
     for name in ("heat_kernel.json", "embedded_torus.json"):
         entries += json.loads((arguments.folder / name).read_text(encoding="utf-8"))
@@ -84,9 +88,9 @@ def main() -> None:
         arguments.output,
         {
             "command": "python tests/benchmarks/reference.py FOLDER",
-            "machine": common.machine("cpu"),
-            "float64": measured(entries, torch.float64),
-            "float32": measured(entries, torch.float32),
+            "machine": common.machine(arguments.device),
+            "float64": measured(entries, torch.float64, device),
+            "float32": measured(entries, torch.float32, device),
         },
     )
 

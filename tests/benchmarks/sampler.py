@@ -474,18 +474,25 @@ def laws_of(case: Case, x: Tensor, t: Tensor) -> dict[str, Law]:
 
 
 def tests_of(
-    case: Case, x: Tensor, t: Tensor, dtype: torch.dtype, n: int, laws: dict[str, Law], seed: int
+    case: Case,
+    x: Tensor,
+    t: Tensor,
+    dtype: torch.dtype,
+    n: int,
+    laws: dict[str, Law],
+    seed: int,
+    device: torch.device,
 ) -> dict[str, Any]:
-    """p-values of all the tests of n samples."""
-    generator = torch.Generator().manual_seed(seed)
+    """p-values of all the tests of n samples, drawn on the device and judged on the CPU."""
+    generator = torch.Generator(device).manual_seed(seed)
     start = x.to(dtype)
-    q = HeatKernel(case.manifold, start, t.to(dtype))
+    q = HeatKernel(case.manifold, start.to(device), t.to(device, dtype))
     # What the samples really start from; statistics are taken in float64.
     start = start.double()
     moments, columns = Moments(case, start), {name: [] for name in laws}
     parts = case.split(start)
     for done in range(0, n, CHUNK):
-        z = q.sample((min(n - done, CHUNK),), generator=generator).double()
+        z = q.sample((min(n - done, CHUNK),), generator=generator).double().cpu()
         moments.add(z)
         for s in case.statistics:
             columns[s.name].append(s.values(start, z).numpy())
@@ -564,23 +571,33 @@ def expectations(case: Case, generator: torch.Generator) -> list[Expectation]:
 
 
 def gradient_z_scores(
-    case: Case, f: Expectation, x: Tensor, t: Tensor, dtype: torch.dtype, n: int, seed: int
+    case: Case,
+    f: Expectation,
+    x: Tensor,
+    t: Tensor,
+    dtype: torch.dtype,
+    n: int,
+    seed: int,
+    device: torch.device,
 ) -> list[float]:
     """Of the derivatives by every entry of the time, and along a frame at the start."""
     leaf, time = x.clone().requires_grad_(), t.clone().requires_grad_()
     by_x, by_t = torch.autograd.grad(f.value(leaf, time), (leaf, time))
     basis = frame(case.manifold, x).flatten(1)
     expected = torch.cat([by_t.reshape(-1), basis @ by_x.flatten()])
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
     total = square = torch.zeros_like(expected)
     for done in range(0, n, CHUNK):
         size = min(n - done, CHUNK)
-        start = x.to(dtype).expand(size, *x.shape).clone().requires_grad_()
-        times = t.to(dtype).expand(size, *t.shape).clone().requires_grad_()
+        start = x.to(device, dtype).expand(size, *x.shape).clone().requires_grad_()
+        times = t.to(device, dtype).expand(size, *t.shape).clone().requires_grad_()
         z = HeatKernel(case.manifold, start, times).rsample(generator=generator)
-        by_start, by_time = torch.autograd.grad(f.function(z).sum(), (start, times))
-        along = by_start.double().flatten(1) @ basis.T
-        values = torch.cat([by_time.double().reshape(size, -1), along], -1)
+        by_start, by_time = (
+            slope.double().cpu()
+            for slope in torch.autograd.grad(f.function(z).sum(), (start, times))
+        )
+        along = by_start.flatten(1) @ basis.T
+        values = torch.cat([by_time.reshape(size, -1), along], -1)
         total, square = total + values.sum(0), square + values.square().sum(0)
     mean = total / n
     error = ((square / n - mean**2) / n).clamp_min(0).sqrt()
@@ -608,7 +625,7 @@ def z_summary(z_scores: list[float]) -> dict[str, float | int]:
 
 
 def measure(
-    times: tuple[float, ...], samples: int, gradient_samples: int, seed: int
+    times: tuple[float, ...], samples: int, gradient_samples: int, seed: int, device: torch.device
 ) -> dict[str, Any]:
     laws: list[dict[str, Any]] = []
     gradients: list[dict[str, Any]] = []
@@ -624,11 +641,11 @@ def measure(
             for kind, dtype in DTYPES.items():
                 key = {"manifold": name, "time": time, "dtype": kind}
                 own = zlib.crc32(f"{seed} {name} {time} {kind}".encode())
-                laws.append(key | tests_of(case, x, t, dtype, samples, known, own))
+                laws.append(key | tests_of(case, x, t, dtype, samples, known, own, device))
                 chance = torch.Generator().manual_seed(own)
                 for f in expectations(case, chance):
                     own += 1
-                    z = gradient_z_scores(case, f, x, t, dtype, gradient_samples, own)
+                    z = gradient_z_scores(case, f, x, t, dtype, gradient_samples, own, device)
                     gradients.append(key | {"function": f.name, "z_scores": z})
         print(f"{name}: {clock.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
     return summary(laws, gradients)
@@ -686,6 +703,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1_000_000)
     parser.add_argument("--gradient-samples", type=int, default=200_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--quick", action="store_true", help="20,000 samples at two times")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
@@ -693,12 +711,14 @@ def main() -> None:
     if arguments.quick:
         samples, gradient_samples, times = 20_000, 20_000, (1e-2, 1.0)
     begin = clock.process_time()
-    result = measure(times, samples, gradient_samples, arguments.seed)
+    result = measure(
+        times, samples, gradient_samples, arguments.seed, torch.device(arguments.device)
+    )
     common.write(
         arguments.output,
         {
             "command": "python tests/benchmarks/sampler.py" + " --quick" * arguments.quick,
-            "machine": common.machine("cpu"),
+            "machine": common.machine(arguments.device),
             "samples": samples,
             "gradient samples": gradient_samples,
             "times": list(times),

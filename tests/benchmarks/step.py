@@ -85,7 +85,9 @@ def timed(action: Callable[[], None], device: torch.device, repeats: int) -> flo
     return (time.perf_counter() - start) / repeats
 
 
-def step_ratios(device: torch.device, batch: int, rounds: int) -> dict[str, object]:
+def step_ratios(
+    device: torch.device, batch: int, rounds: int, compiled: bool = True
+) -> dict[str, object]:
     """Median seconds a step, and ratios to the plain VAE with the same (fused) Adam."""
     x = torch.rand(batch, FEATURES, device=device)
     builds: dict[str, Callable[[], nn.Module]] = {
@@ -98,6 +100,8 @@ def step_ratios(device: torch.device, batch: int, rounds: int) -> dict[str, obje
     }
     steps = {}
     for name, build in builds.items():
+        if "compiled" in name and not compiled:
+            continue
         torch.manual_seed(0)
         model = build().to(device)
         if "default" in name:
@@ -154,6 +158,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--batches", default="128,640")
+    parser.add_argument("--no-compile", action="store_true", help="leave the compiled step out")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
@@ -162,8 +168,10 @@ def main() -> None:
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
     }
-    for batch in (128, 640):
-        result[f"step, batch {batch}"] = step_ratios(device, batch, arguments.rounds)
+    for batch in map(int, arguments.batches.split(",")):
+        result[f"step, batch {batch}"] = step_ratios(
+            device, batch, arguments.rounds, not arguments.no_compile
+        )
         result[f"loop, batch {batch}"] = loop_overhead(device, batch, arguments.rounds)
     text = json.dumps(result, indent=2)
     print(text)
