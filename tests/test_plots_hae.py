@@ -137,6 +137,7 @@ def test_collapsed_and_single_latents_are_drawn(z, blocks):
         (torch.ones(3, 4), {"labels": torch.ones(3, 2).int()}, r"dtype int32.*floats \(3, factors"),
         (torch.ones(3, 4), {"labels": torch.ones(3, 0)}, r"labels has shape \(3, 0\)"),
         (torch.ones(3, 4), {"labels": torch.full((3, 1), math.inf)}, r"labels has 3 entries"),
+        (torch.ones(3, 4), {"names": ["x"]}, r"names = \['x'\] without labels"),
         (torch.ones(3, 4), {"labels": torch.ones(3, 2), "names": "x"}, r"names.*each of 2 factor"),
     ],
 )

@@ -90,6 +90,8 @@ def planes(
 
 def _columns(labels: Any, names: Sequence[str] | None, n: int) -> list[tuple[str, Colouring]]:
     """What each column is called, and its colours."""
+    if labels is None and names is not None:
+        raise ValueError(f"names = {list(names)!r} without labels; expected both, or neither")
     given = None if labels is None else as_array(labels)
     if given is None or given.ndim != 2:
         factors: list[Any] = [given]
