@@ -31,7 +31,10 @@ SOFT = {
     "phi": "mlp", "blocks": "soft", "size": 4, "largest": PI, "phi_hidden": (256, 256),
     "restarts": 8,
 }  # fmt: skip
-SOLID = {"data": "solids", "largest": 1.0, "frequency_weight": 0.0, "restarts": 2}
+SOLID = {
+    "data": "solids", "largest": 1.0, "frequency_weight": 0.0, "bracket_weight": 10.0,
+    "traces": 20000, "epochs": 25, "restarts": 1,
+}  # fmt: skip
 UNSEEN = {"data": "sprites", "hold_out": "combinations"}
 
 #: Experiment → the name of a run → what differs from the defaults.
