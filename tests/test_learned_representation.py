@@ -636,3 +636,17 @@ def test_blocks_start_where_the_bracket_leads_to_a_representation(seed):
     for block in (slice(0, 3), slice(3, 6)):
         norm = rho.generators()[:, block, block].norm().item()
         assert norm == pytest.approx(6**0.5, abs=1e-2)
+
+
+@pytest.mark.parametrize("batch", [(), (2, 3), (200,)])  # the last is too large for the tree
+@pytest.mark.parametrize("name", ["torus", "rotations"])
+def test_long_rollouts_are_those_of_single_steps(name, batch, dtype, device, generator, tolerance):
+    group, blocks = {"torus": (Torus(2), [2, 2]), "rotations": (SO3(), [3, 2, 3])}[name]
+    rho = LearnedRepresentation(group, blocks=blocks, free=1).to(device, dtype)
+    X = actions(rho, *batch, 37, generator=generator)
+    z = torch.randn(*batch, rho.size, dtype=dtype, device=device, generator=generator)
+    path = rho.rollout(X, z)
+    assert path.shape == (*batch, 37, rho.size)
+    for t in range(37):
+        z = rho.act(X[..., t, :], z)
+        assert (path[..., t, :] - z).abs().max() <= 40 * tolerance

@@ -25,6 +25,7 @@ from manifold_ae.groups.exponentials import entries_of, exp_block, matrix_of
 from manifold_ae.groups.finite_group import FiniteGroup
 from manifold_ae.groups.irreducible_finite import irreps
 from manifold_ae.groups.rotations import turn
+from manifold_ae.groups.scan import cumulative, tree_pays
 from manifold_ae.groups.scramble import Scramble
 
 __all__ = ["LearnedRepresentation"]
@@ -311,9 +312,14 @@ class LearnedRepresentation(nn.Module):
             actions: of shape ``(*, T, dim)``, or ``(*, T)`` of a finite group.
             z: latents before the first action, of shape ``(*, size)``.
         """
-        steps = [blocks.unbind(-4) for blocks in self._blocks(actions)]
-        if not steps[0]:
+        kinds = self._blocks(actions)
+        if not kinds[0].shape[-4]:
             raise ValueError(f"actions has shape {tuple(actions.shape)}: expected one step or more")
+        along = [blocks.transpose(-4, -3) for blocks in kinds]  # (*, count, T, k, k)
+        if all(tree_pays(blocks) for blocks in along):
+            products = [cumulative(blocks).transpose(-4, -3) for blocks in along]
+            return self._moved(products, z.unsqueeze(-2))
+        steps = [blocks.unbind(-4) for blocks in kinds]
         path = []
         for step in zip(*steps, strict=True):
             z = self._moved(list(step), z)

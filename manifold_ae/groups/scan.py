@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ["cumulative"]
+__all__ = ["cumulative", "tree_pays"]
 
 #: From so many steps on, and on a CPU up to so many entries a step, the tree is the faster of the
 #: two: ``tests/benchmarks/scan.py``. On one core, forward and backward, it takes 1.5 to 1.8 times
@@ -36,8 +36,13 @@ def cumulative(matrices: Tensor) -> Tensor:
     if steps < 2:
         return matrices.clone()
     with torch.autocast(matrices.device.type, enabled=False):
-        cheap = matrices.is_cuda or matrices.numel() <= SMALL_STEP * steps
-        return tree(matrices) if cheap and steps >= LONG else loop(matrices)
+        return tree(matrices) if tree_pays(matrices) else loop(matrices)
+
+
+def tree_pays(matrices: Tensor) -> bool:
+    """Whether the tree is the faster way to the products of matrices ``(*, T, n, n)``."""
+    steps = matrices.shape[-3]
+    return steps >= LONG and (matrices.is_cuda or matrices.numel() <= SMALL_STEP * steps)
 
 
 def loop(matrices: Tensor) -> Tensor:
