@@ -66,7 +66,7 @@ class HAE(Configuration):
     fade: float = 0.5
 
     # Training.
-    epochs: int = 40
+    epochs: int = 25
     batch_size: int = 128
     lr: float = 1e-3
     lr_schedule: str = "cosine"
@@ -76,7 +76,7 @@ class HAE(Configuration):
     seed: int = 0
     #: Short trials of which the best, by training loss, goes on; 1 for none.
     restarts: int = 4
-    restart_epochs: int = 4
+    restart_epochs: int = 3
 
     # Where it runs.
     device: str = "auto"

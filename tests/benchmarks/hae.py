@@ -29,7 +29,7 @@ PI = math.pi
 #: The scrambled perceptron has more to undo, and more to learn it from.
 SOFT = {
     "phi": "mlp", "blocks": "soft", "size": 4, "largest": PI, "phi_hidden": (256, 256),
-    "restarts": 8,
+    "epochs": 40, "restarts": 6, "restart_epochs": 4,
 }  # fmt: skip
 SOLID = {
     "data": "solids", "largest": 1.0, "frequency_weight": 0.0, "bracket_weight": 10.0,
@@ -44,7 +44,7 @@ EXPERIMENTS: dict[str, dict[str, dict[str, Any]]] = {
         for data in ("pictures", "sprites")
         for name, changes in {
             "linear φ, blocks given": {},
-            "perceptron φ, blocks given": {"phi": "mlp", "largest": PI},
+            "perceptron φ, blocks given": {"phi": "mlp", "largest": PI, "epochs": 30},
             "perceptron φ, soft blocks, scrambled": SOFT,
         }.items()
     },
