@@ -28,10 +28,11 @@ class HAE(Configuration):
     largest: float = 2.0
     data_seed: int = 0
     test_fraction: float = 0.1
-    #: What is left out of training, of a world: "combinations", a sixteenth of the states, where
-    #: the first two factors are both in their first quarter; "actions", those whose first
+    #: What is left out of training, of a world: "combinations", the states in which the first two
+    #: factors are both in their first part of ``hold_out_bins``; "actions", those whose first
     #: coordinate is between a half and three quarters of ``largest``.
     hold_out: str = "none"
+    hold_out_bins: int = 4
     likelihood: str = "gaussian"
 
     # The model.
@@ -102,7 +103,7 @@ class HAE(Configuration):
                 raise ValueError(f"{name} = {getattr(self, name)!r}: expected {', '.join(allowed)}")
         positive = (
             "traces", "steps", "largest", "epochs", "batch_size", "lr", "restarts",
-            "restart_epochs", "devices", "num_rollouts", "horizon", "initial_time",
+            "restart_epochs", "devices", "num_rollouts", "horizon", "initial_time", "hold_out_bins",
         )  # fmt: skip
         for name in positive:
             if not getattr(self, name) > 0:

@@ -168,12 +168,29 @@ class HAERun(Run):
         return found
 
     def _held_out(self, test: Traces) -> dict[str, float]:
-        """Errors of predictions of what training has seen the like of, and of what it has not."""
-        unseen = held_out(self.config, self.traces(), test)[:, 1:]
-        predicted = self.rollout(test.observations[:, 0], test.actions)
-        error = (predicted - test.observations[:, 1:]).square().flatten(2).mean(2)
-        seen, other = error[~unseen].mean().item(), error[unseen].mean().item()
-        return {"seen_error": seen, "held_out_error": other, "held_out_ratio": other / seen}
+        """Errors on what training has seen the like of, and ratios to them of what it has not.
+
+        ``held_out_ratio`` is of predictions of unseen observations; ``held_out_latent_ratio`` of
+        their latents, which asks nothing of the decoder; ``held_out_start_ratio`` of predictions of
+        seen observations from unseen ones, which asks it of the encoder alone.
+        """
+        unseen = held_out(self.config, self.traces(), test)
+        o, actions = test.observations.to(self.device), test.actions.to(self.device)
+        z = self.model.encode(o)
+        path = self.model.transition.unroll(z[:, 0], actions)[:, 1:]
+        error = (self.model.decode(path) - o[:, 1:]).square().flatten(2).mean(2).cpu()
+        gap = (z[:, 1:] - path).square().sum(2).cpu()
+        start, target = unseen[:, :1], unseen[:, 1:]
+        seen = ~start & ~target
+        base = error[seen].mean().item()
+        found = {"seen_error": base, "held_out_error": error[~start & target].mean().item()}
+        found["held_out_ratio"] = found["held_out_error"] / base
+        if not isinstance(self.model.transition, transitions.Still):
+            latent = gap[~start & target].mean() / gap[seen].mean()
+            found["held_out_latent_ratio"] = latent.item()
+        if start.any():
+            found["held_out_start_ratio"] = error[start & ~target].mean().item() / base
+        return found
 
     def _truth(self, world: worlds.World, size: int) -> Any:
         """The world's representation, as often as it fits into the learned one."""
@@ -366,7 +383,7 @@ def held_out(config: HAE, source: TraceData | worlds.World, traces: Traces) -> T
     if k < 2:
         raise ValueError(f"hold_out = 'combinations': {world!r} has one factor")
     cell = (0, 0, *(None,) * (k - 2))
-    return data.in_cells(values, [cell], (4,) * k, world.ranges)
+    return data.in_cells(values, [cell], (config.hold_out_bins,) * k, world.ranges)
 
 
 def automatic_blocks(group: Group) -> tuple[int, ...]:
