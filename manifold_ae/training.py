@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -163,6 +164,13 @@ def write_metrics(path: Path, history: list[dict[str, float]]) -> None:
     write_aside(path, lambda temporary: temporary.write_text(text.getvalue(), encoding="utf-8"))
 
 
+class _Autocast(MixedPrecision):
+    """Mixed precision that leaves a batch as it is: what a loss is held against is not rounded."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
 def make_fabric(device: str = "auto", precision: str = "32-true", devices: int = 1) -> Fabric:
     """Device, precision and processes, from their names on the command line."""
     kind, _, index = device.partition(":")
@@ -178,7 +186,10 @@ def make_fabric(device: str = "auto", precision: str = "32-true", devices: int =
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError("device = 'cuda': this PyTorch sees no GPU; use --device cpu or auto")
     which: Any = [int(index)] if index else devices
-    fabric = Fabric(accelerator=kind, devices=which, precision=precision)  # type: ignore[arg-type]
+    how: dict[str, Any] = {"precision": precision}
+    if precision.endswith("-mixed"):
+        how = {"plugins": [_Autocast(precision, kind)]}  # type: ignore[arg-type]
+    fabric = Fabric(accelerator=kind, devices=which, **how)
     fabric.launch()
     return fabric
 

@@ -127,6 +127,14 @@ class HAE(Configuration):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} = {getattr(self, name)!r}: expected at least 0")
         self.block_sizes()
+        # What a baseline would not look at is refused, not ignored.
+        learned = ("phi", "blocks", "orthogonal", "scramble") if self.model != "hae" else ()
+        for name in (*learned, *(("size", "free") if self.model == "given" else ())):
+            if getattr(self, name) != getattr(HAE, name):
+                raise ValueError(
+                    f"{name} = {getattr(self, name)!r}: model = {self.model!r} does not have it; "
+                    "leave it out"
+                )
 
     def block_sizes(self) -> tuple[int, ...] | str:
         """``blocks`` as sizes, or the word that it is."""

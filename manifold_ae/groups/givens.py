@@ -17,7 +17,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from manifold_ae.groups.base import Group
+from manifold_ae.groups.base import Group, LieGroup, product
 from manifold_ae.groups.finite_group import FiniteGroup
 
 __all__ = ["GivensRepresentation"]
@@ -40,8 +40,12 @@ class GivensRepresentation(nn.Module):
         self.weight = nn.Parameter(torch.randn(rows, len(self.planes)) / len(self.planes) ** 0.5)
 
     def forward(self, action: Tensor) -> Tensor:
-        finite = isinstance(self.group, FiniteGroup)
-        angles = self.weight[action] if finite else action @ self.weight
+        if isinstance(self.group, LieGroup):
+            self.group._require_coordinates("X", action)
+            angles = product(action, self.weight)
+        else:
+            self.group._require_element("g", action)
+            angles = self.weight[action]
         c, s = angles.cos(), angles.sin()
         eye = torch.eye(self.size, dtype=angles.dtype, device=angles.device)
         columns = list(eye.expand(*angles.shape[:-1], -1, -1).unbind(-1))
@@ -53,7 +57,7 @@ class GivensRepresentation(nn.Module):
 
     def of(self, g: Tensor) -> Tensor:
         """ρ of elements g, by their principal logarithm."""
-        return self(g if isinstance(self.group, FiniteGroup) else self.group.log(g))  # type: ignore[attr-defined]
+        return self(self.group.log(g) if isinstance(self.group, LieGroup) else g)
 
     def penalties(self) -> dict[str, Tensor]:
         """One: ``frequency``, the mean of |angle| over the basis, as of a linear φ."""

@@ -49,7 +49,7 @@ class OrthogonalGroup(MatrixGroup):
 def matrix_exp(A: Tensor) -> Tensor:
     """torch.linalg.matrix_exp, in the precision of A under autocast too."""
     with torch.autocast(A.device.type, enabled=False):
-        return torch.linalg.matrix_exp(A)
+        return torch.linalg.matrix_exp(A.contiguous())  # it takes no expanded batch
 
 
 def block_diagonal(blocks: list[Tensor]) -> Tensor:

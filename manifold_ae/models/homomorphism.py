@@ -125,6 +125,10 @@ class HomomorphismAutoencoder(nn.Module):
         for name, weight in weights.items():
             if not 0 <= weight < math.inf:
                 raise ValueError(f"{name} = {weight!r}: expected a finite number of at least 0")
+        if not 0 < representation_lr < math.inf:
+            raise ValueError(
+                f"representation_lr = {representation_lr!r}: expected a factor above 0"
+            )
         self.representation_lr = representation_lr
         self.prediction_weight = prediction_weight
         self.reconstruction_weight = reconstruction_weight
@@ -142,6 +146,9 @@ class HomomorphismAutoencoder(nn.Module):
         else:
             _check_keeps(manifold, self.transition)
             self.head = PosteriorHead(features, manifold, initial=initial_time)
+        latents = self.transition.size if manifold is None else manifold.embedding_size
+        _check_takes("encoder", encoder, likelihood.event_shape, "observations")
+        _check_takes("decoder", decoder, (latents,), "latents")
         self.output = likelihood.output_layer(out_features("decoder", decoder))
         known = self._penalties()
         for name in self.penalty_weights:
@@ -167,19 +174,28 @@ class HomomorphismAutoencoder(nn.Module):
 
     # ---- the parts --------------------------------------------------------------------------
 
-    def _features(self, o: Tensor) -> Tensor:
-        return self.encoder(self.likelihood.encoder_input(o))
+    def _read(self, o: Tensor) -> Any:
+        """h(o), or location and time on the manifold, in the precision of the parameters."""
+        self._check_observations(o)
+        features = self.encoder(self.likelihood.encoder_input(o))
+        # Half precision would move latents by 1e-2.
+        with torch.autocast(o.device.type, enabled=False):
+            return self.head(features.to(o.dtype))
+
+    def _unroll(self, z: Tensor, actions: Tensor) -> Tensor:
+        with torch.autocast(z.device.type, enabled=False):
+            return self.transition.unroll(z, actions)
 
     def posterior(self, o: Tensor) -> ManifoldDistribution:
         """q(z | o), of batch shape ``(*)``; with a manifold only."""
         if self.manifold is None:
             raise ValueError("a deterministic model has no posterior; give it a manifold")
-        location, time = self.head(self._features(o))
+        location, time = self._read(o)
         return self.make_posterior(self.manifold, location, time, validate_args=False)
 
     def encode(self, o: Tensor) -> Tensor:
         """h(o), of shape ``(*, size)``, for observations ``(*, *event_shape)``."""
-        found = self.head(self._features(o))
+        found = self._read(o)
         return found if self.manifold is None else self._flat(found[0])
 
     def decode(self, z: Tensor) -> Tensor:
@@ -227,14 +243,14 @@ class HomomorphismAutoencoder(nn.Module):
         terms: dict[str, Tensor] = {}
         if self.manifold is None:
             latents = self.encode(observations)
-            path = predicted = self.transition.unroll(latents[:, 0], actions)
+            path = predicted = self._unroll(latents[:, 0], actions)
         else:
-            location, time = self.head(self._features(observations))
+            location, time = self._read(observations)
             latents = self._flat(location)
             q = self.make_posterior(self.manifold, location[:, 0], time[:, 0], validate_args=False)
             terms["kl"] = kl_divergence(q.limit, self.manifold.default_prior()).mean()
-            predicted = self.transition.unroll(latents[:, 0], actions)
-            path = self.transition.unroll(self._flat(q.rsample()), actions)
+            predicted = self._unroll(latents[:, 0], actions)
+            path = self._unroll(self._flat(q.rsample()), actions)
         log_prob, error = self.likelihood.batch_terms(self._output(path), observations)
         terms["reconstruction"] = -log_prob * observations.shape[1]
         gap = (self._embed(latents) - self._embed(predicted))[:, 1:]
@@ -283,19 +299,44 @@ class HomomorphismAutoencoder(nn.Module):
         return given.penalties(actions.flatten(0, -2))
 
     def _check(self, observations: Tensor, actions: Tensor) -> None:
-        event = self.likelihood.event_shape
-        steps = actions.shape[1] if actions.dim() > 1 else 0
-        own = () if isinstance(self.group, FiniteGroup) else (self.group.dim,)
-        if tuple(actions.shape[2:]) != own or steps < 1:
-            raise ValueError(
-                f"actions of shape {tuple(actions.shape)}: expected (n, T{_list(own)}), T at least "
-                f"1, for {self.group!r}"
-            )
-        wanted = (len(actions), steps + 1, *event)
-        if tuple(observations.shape) != wanted:
+        self._check_actions(actions, tuple(observations.shape[:1]))
+        n, steps = actions.shape[:2]
+        wanted = (n, steps + 1, *self.likelihood.event_shape)
+        if tuple(observations.shape) != wanted or n == 0:
             raise ValueError(
                 f"observations of shape {tuple(observations.shape)}: expected {wanted}, one more "
-                f"than the {steps} action(s) of each of {len(actions)} trace(s)"
+                f"than the {steps} action(s) of each of {n} trace(s), at least one trace"
+            )
+
+    def _check_observations(self, o: Tensor) -> None:
+        event = self.likelihood.event_shape
+        if o.dim() < len(event) or tuple(o.shape[o.dim() - len(event) :]) != event:
+            raise ValueError(f"observations of shape {tuple(o.shape)}: expected (*{_list(event)})")
+        self._check_dtype("observations", o)
+
+    def _check_actions(self, actions: Tensor, batch: tuple[int, ...]) -> None:
+        """Refuse actions that are not ``(*batch, T, group.dim)``, or ``(*batch, T)`` integers."""
+        finite = isinstance(self.group, FiniteGroup)
+        own = () if finite else (self.group.dim,)
+        steps = actions.shape[len(batch)] if actions.dim() > len(batch) else 0
+        if tuple(actions.shape) != (*batch, steps, *own) or steps < 1:
+            wanted = f"({''.join(f'{n}, ' for n in batch)}T{_list(own)})"
+            raise ValueError(
+                f"actions of shape {tuple(actions.shape)}: expected {wanted}, T at least 1, for "
+                f"{self.group!r}"
+            )
+        if not finite:
+            self._check_dtype("actions", actions)
+        elif actions.dtype != torch.int64:
+            raise ValueError(
+                f"actions have dtype {actions.dtype}: elements of {self.group!r} are int64"
+            )
+
+    def _check_dtype(self, name: str, x: Tensor) -> None:
+        dtype = next(self.head.parameters()).dtype
+        if x.dtype != dtype:
+            raise ValueError(
+                f"{name} have dtype {x.dtype}, the model {dtype}: convert one with .to({dtype})"
             )
 
     # ---- use --------------------------------------------------------------------------------
@@ -308,8 +349,8 @@ class HomomorphismAutoencoder(nn.Module):
         space, and o is all that is ever looked at.
         """
         z = self.encode(o)
-        path = self.transition.unroll(z, actions)
-        return self.decode(path.narrow(z.dim() - 1, 1, path.shape[z.dim() - 1] - 1))
+        self._check_actions(actions, tuple(z.shape[:-1]))
+        return self.decode(self._unroll(z, actions)[..., 1:, :])
 
     def infer_action(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
         """The action that leads from one observation to another, and how well it does.
@@ -333,12 +374,24 @@ class HomomorphismAutoencoder(nn.Module):
             raise ValueError(
                 f"{self.group!r} is finite: it has no algebra to go along; use rollout"
             )
+        if tuple(direction.shape) != (self.group.dim,) or amounts.dim() != 1:
+            raise ValueError(
+                f"direction and amounts of shapes {tuple(direction.shape)} and "
+                f"{tuple(amounts.shape)}: expected ({self.group.dim},) and (k,)"
+            )
         z = self.encode(o).unsqueeze(-2)
         return self.decode(self.transition.step(z, amounts[:, None] * direction))
 
 
 def _list(shape: tuple[int, ...]) -> str:
     return "".join(f", {n}" for n in shape)
+
+
+def _check_takes(role: str, network: nn.Module, shape: tuple[int, ...], what: str) -> None:
+    """Refuse a network that says it takes something else."""
+    own = getattr(network, "event_shape", shape)
+    if tuple(own) != shape:
+        raise ValueError(f"the {role} takes inputs of shape {own}: {what} have shape {shape}")
 
 
 def _columns(manifold: Manifold, representation: Any) -> int:

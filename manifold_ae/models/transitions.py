@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from manifold_ae.groups import FiniteGroup, Group
+from manifold_ae.groups.base import product
 
 __all__ = ["ByRepresentation", "Still", "Transition", "Unstructured"]
 
@@ -33,7 +34,7 @@ class Transition(nn.Module, ABC):
 
     @abstractmethod
     def step(self, z: Tensor, action: Tensor) -> Tensor:
-        """The latent ``(*, size)`` after one action on z ``(*, size)``."""
+        """The latent ``(*, size)`` after one action on z ``(*, size)``; batch axes broadcast."""
 
     def unroll(self, z: Tensor, actions: Tensor) -> Tensor:
         """z ``(*, size)`` and what T actions make of it one after another: ``(*, T + 1, size)``."""
@@ -59,7 +60,8 @@ class ByRepresentation(Transition):
         self.size = representation.size * columns
 
     def _move(self, matrix: Tensor, z: Tensor) -> Tensor:
-        return (matrix @ z.unflatten(-1, (-1, self.columns))).flatten(-2)
+        # Given matrices of a finite group are of the default dtype.
+        return product(matrix.to(z.dtype), z.unflatten(-1, (-1, self.columns))).flatten(-2)
 
     def step(self, z: Tensor, action: Tensor) -> Tensor:
         return self._move(self.representation(action), z)
@@ -93,8 +95,11 @@ class Unstructured(Transition):
 
     def step(self, z: Tensor, action: Tensor) -> Tensor:
         if self.order:
+            self.group._require_element("action", action)
             action = nn.functional.one_hot(action, self.order).to(z.dtype)
-        return z + self.network(torch.cat([z, action], -1))
+        batch = torch.broadcast_shapes(z.shape[:-1], action.shape[:-1])
+        both = torch.cat([z.expand(*batch, -1), action.expand(*batch, -1)], -1)
+        return z + self.network(both)
 
 
 class Still(Transition):
@@ -105,4 +110,6 @@ class Still(Transition):
         self.group, self.size = group, size
 
     def step(self, z: Tensor, action: Tensor) -> Tensor:
-        return z
+        own = 0 if isinstance(self.group, FiniteGroup) else 1
+        batch = action.shape[: action.dim() - own]
+        return z.expand(*torch.broadcast_shapes(z.shape[:-1], batch), -1)

@@ -1,5 +1,6 @@
 """Runs of a homomorphism autoencoder: built, trained, evaluated, drawn."""
 
+import difflib
 import math
 import tomllib
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ class TraceData:
         if self.world is None or states is None:
             return None
         circular = [k for k, factor in enumerate(self.world.factors) if factor.circular]
-        return self.world.labels(states)[..., circular]
+        return self.world.labels(states)[..., circular] if circular else None
 
 
 @dataclass(kw_only=True)
@@ -101,27 +102,32 @@ class HAERun(Run):
         if source.world is None:
             return source.test[: self.config.num_rollouts]
         generator = generator_for("long traces", self.config.data_seed)
-        return source.world.traces(
-            self.config.num_rollouts,
-            self.config.horizon,
-            generator=generator,
-            largest=self.config.largest,
+        return _draw_traces(
+            self.config, source.world, self.config.num_rollouts, self.config.horizon, generator
         )
 
     @torch.no_grad()
     def evaluate(self, *, num_samples: int | None = None, progress: bool = False) -> dict[str, Any]:
-        """Everything that is measured of the model; see ``metrics``."""
+        """Everything that is measured of the model, the same every time; see ``metrics``."""
+        if num_samples is not None:
+            raise ValueError(
+                f"num_samples = {num_samples}: a homomorphism autoencoder has no importance "
+                "samples; leave it out"
+            )
         model, source = self.model.eval(), self.traces()
         test = source.test
         found: dict[str, Any] = {}
-        terms = model.loss(test.observations.to(self.device), test.actions.to(self.device))
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(mix("evaluate", self.config.seed))
+            terms = model.loss(test.observations.to(self.device), test.actions.to(self.device))
         found |= {name: value.item() for name, value in terms.items() if name != "loss"}
         long = self.long_traces()
         rollout = metrics.evaluate_rollout(
             model,
             long.observations.to(self.device),
             long.actions.to(self.device),
-            batch_size=num_samples or 25,
+            batch_size=25,
         )
         found["rollout"] = rollout.as_dict()
         found["rollout_growth"] = rollout.prediction[-1] / rollout.prediction[0]
@@ -163,7 +169,9 @@ class HAERun(Run):
         if truth is not None:
             aligned = metrics.align_matrices(matrices, truth(actions))
             found["alignment_residual"] = aligned.residual
-            found["alignment_condition"] = aligned.condition
+            # Infinite where every alignment is singular, and JSON has no infinity.
+            condition = aligned.condition
+            found["alignment_condition"] = condition if math.isfinite(condition) else None
             found["character_gap"] = aligned.character_gap
         return found
 
@@ -174,7 +182,9 @@ class HAERun(Run):
         their latents, which asks nothing of the decoder; ``held_out_start_ratio`` of predictions of
         seen observations from unseen ones, which asks it of the encoder alone.
         """
-        unseen = held_out(self.config, self.traces(), test)
+        world = self.traces().world
+        assert world is not None
+        unseen = held_out(self.config, world, test)
         o, actions = test.observations.to(self.device), test.actions.to(self.device)
         z = self.model.encode(o)
         path = self.model.transition.unroll(z[:, 0], actions)[:, 1:]
@@ -202,7 +212,9 @@ class HAERun(Run):
     def _disentanglement(self) -> dict[str, float]:
         """D_LSBD over a grid of angles, where the group is a torus."""
         world = self.traces().world
-        if world is None or not isinstance(world.group, groups.Torus) or world.group.n > 3:
+        if world is None or not world.is_group_action:
+            return {}
+        if not isinstance(world.group, groups.Torus) or world.group.n > 3:
             return {}
         count = {1: 64, 2: 24, 3: 21}[world.group.n]
         angles = torch.arange(count) * (2 * math.pi / count)
@@ -267,14 +279,15 @@ class HAERun(Run):
         test = source.test[:2000]
         observations = test.observations[:, 0]
         labels = source.labels(None if test.states is None else test.states[:, 0])
-        names = None if source.world is None else list(source.world.angles)
+        names = None if labels is None or source.world is None else list(source.world.angles)
         z = self.encode(observations)
         title = f"{source.train.name}, {model.group!r}"
         figures: dict[str, Any] = {
             "curves": plots.curves(self._curves(), panels=CURVES, title=title)
         }
-        blocks = getattr(getattr(model.transition, "representation", None), "block_sizes", None)
-        figures["latents"] = plots.planes(z, labels, blocks=blocks, names=names, title=title)
+        figures["latents"] = plots.planes(
+            z, labels, blocks=self._block_sizes(), names=names, title=title
+        )
         long = self.long_traces()
         predicted = self.rollout(long.observations[:2, 0], long.actions[:2])
         steps = [step for step in SHOWN_STEPS if step <= long.steps]
@@ -306,6 +319,15 @@ class HAERun(Run):
                     )
         return self._draw(figures)
 
+    def _block_sizes(self) -> list[int] | None:
+        """Sizes of the blocks of latents, if there are any; what no action moves is the last."""
+        moves = self.model.transition
+        if not isinstance(moves, transitions.ByRepresentation) or moves.columns > 1:
+            return None
+        sizes = getattr(moves.representation, "block_sizes", None)
+        free = getattr(moves.representation, "free", 0)
+        return None if sizes is None else [*sizes, free] if free else list(sizes)
+
 
 # ---- building -------------------------------------------------------------------------------
 
@@ -318,16 +340,34 @@ def world_options(config: HAE) -> dict[str, Any]:
         key, separator, text = setting.partition("=")
         key = key.strip()
         if not separator or key not in known:
-            listed = ", ".join(known) or "none"
-            raise ValueError(f"world = {setting!r}: expected KEY=VALUE; {config.data} has {listed}")
-        if isinstance(known[key], tuple):
-            found[key] = tuple(part.strip() for part in text.split(",") if part.strip())
-            continue
-        try:
-            found[key] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            found[key] = text
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ValueError(
+                f"world = {setting!r}: expected KEY=VALUE{hint}; {config.data} has "
+                f"{', '.join(known)}"
+            )
+        found[key] = _option(setting, text.strip(), known[key])
     return found
+
+
+def _option(setting: str, text: str, default: Any) -> Any:
+    """The text of an option as a value of its default's type."""
+    if isinstance(default, tuple):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if isinstance(default, str):
+        return text
+    try:
+        value = tomllib.loads(f"value = {text.lower()}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    if type(value) is not type(default):
+        raise ValueError(
+            f"world = {setting!r}: expected a value like {default!r}, of type "
+            f"{type(default).__name__}"
+        )
+    return value
 
 
 def load_traces(config: HAE) -> TraceData:
@@ -339,45 +379,63 @@ def load_traces(config: HAE) -> TraceData:
                     f"data = {config.data!r}: traces in a file need the group of their actions, as "
                     f"in --group torus:2; there are {', '.join(groups.names())}"
                 )
+            for name, none in (("world", ()), ("hold_out", "none")):
+                if getattr(config, name) != none:
+                    raise ValueError(
+                        f"{name} = {getattr(config, name)!r}: only of a world, and {config.data} "
+                        "is a file; leave it out"
+                    )
             whole = data.load_traces(config.data, groups.parse(config.group))
             train, test = data.split_random(whole, config.test_fraction, config.data_seed)
             return TraceData(train, test)
+        near = difflib.get_close_matches(config.data, worlds.names(), n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise ValueError(
-            f"data = {config.data!r}: expected a world ({', '.join(worlds.names())}) or PATH.npz "
-            "with observations and actions"
+            f"data = {config.data!r}{hint}: expected a world ({', '.join(worlds.names())}) or "
+            "PATH.npz with observations and actions"
         )
     if config.group is not None:
         raise ValueError(f"group = {config.group!r}: {config.data} has a group of its own")
     world = worlds.load(config.data, **world_options(config))
     parts = {}
     test = max(1, round(config.traces * config.test_fraction))
-    largest: float | None = config.largest
-    if isinstance(world.group, FiniteGroup):
-        largest = None
     for part, count in (("train", config.traces), ("test", test)):
         generator = generator_for("traces", part, config.data_seed)
-        parts[part] = world.traces(count, config.steps, generator=generator, largest=largest)
-    parts["train"] = parts["train"][~held_out(config, world, parts["train"]).any(1)]
+        parts[part] = _draw_traces(config, world, count, config.steps, generator)
+    if config.hold_out != "none":
+        never = held_out(config, world, parts["train"]).any(1)
+        unseen = held_out(config, world, parts["test"])[:, 1:]
+        if never.all() or unseen.all() or not unseen.any():
+            raise ValueError(
+                f"hold_out = {config.hold_out!r}: leaves {int((~never).sum())} of {len(never)} "
+                f"traces to train on, and {int(unseen.sum())} of {unseen.numel()} test "
+                "observations are held out; raise traces, or take fewer steps"
+            )
+        parts["train"] = parts["train"][~never]
     return TraceData(parts["train"], parts["test"], world)
 
 
-def held_out(config: HAE, source: TraceData | worlds.World, traces: Traces) -> Tensor:
+def _draw_traces(
+    config: HAE, world: worlds.World, count: int, steps: int, generator: torch.Generator
+) -> Traces:
+    """Traces of a world; ``largest`` is an angle, which actions of a finite group have not."""
+    largest = None if isinstance(world.group, FiniteGroup) else config.largest
+    return world.traces(count, steps, generator=generator, largest=largest)
+
+
+def held_out(config: HAE, world: worlds.World, traces: Traces) -> Tensor:
     """Which observations of traces ``(n, steps + 1)`` training has not seen the like of.
 
     Those in a combination of factors that is held out; those after an action that is.
     """
-    world = source.world if isinstance(source, TraceData) else source
     never = torch.zeros(len(traces), traces.steps + 1, dtype=torch.bool)
-    if config.hold_out == "none":
-        return never
-    if world is None or traces.states is None:
-        raise ValueError(f"hold_out = {config.hold_out!r}: only of a world are the factors known")
     if config.hold_out == "actions":
         if traces.is_finite:
             raise ValueError(f"hold_out = 'actions': {world.group!r} is finite; hold out states")
         first = traces.actions[..., 0]
         inside = (first >= config.largest / 2) & (first < 0.75 * config.largest)
         return torch.cat([never[:, :1], inside.cumsum(1) > 0], 1)
+    assert traces.states is not None
     values = world.labels(traces.states)
     k = values.shape[-1]
     if k < 2:
@@ -430,7 +488,7 @@ def make_representation(config: HAE, group: Group) -> Any:
         blocks = automatic
     return groups.LearnedRepresentation(
         group,
-        None if isinstance(blocks, tuple) else size,
+        (config.size or None) if isinstance(blocks, tuple) else size,
         blocks=None if blocks in ("auto", "none") else blocks,
         phi=phi,
         orthogonal=config.orthogonal,
@@ -500,11 +558,18 @@ def train(
     """
     source = load_traces(config) if traces is None else traces
     fabric = make_fabric(config.device, config.precision, config.devices)
-    signal, shape = source.signal, source.shape
+    signal, shape, group = source.signal, source.shape, source.group
+    extra = {
+        "kind": "hae",
+        "config": config.to_mapping(),
+        "event_shape": list(shape),
+        "group": group.spec,  # type: ignore[attr-defined]
+        "signal": signal,
+    }
     # What cannot be trained is refused here, before anything is written.
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         few = source.train[:2]
-        build_model(config, source.group, shape, signal).loss(few.observations, few.actions)
+        build_model(config, group, shape, signal).loss(few.observations, few.actions)
     if folder is not None:
         prepare_folder(folder, config, resume)
     train = source.train.to(fabric.device)
@@ -512,7 +577,7 @@ def train(
     ranks = {"rank": fabric.global_rank, "world_size": fabric.world_size}
     model, last = train_with_restarts(
         config,
-        lambda config: build_model(config, source.group, shape, signal),
+        lambda config: build_model(config, group, shape, signal),
         lambda config: data.Shuffled(
             (train.observations, train.actions), config.batch_size, config.seed, **ranks
         ),
@@ -521,13 +586,7 @@ def train(
         fabric=fabric,
         folder=folder,
         resume=resume,
-        extra={
-            "kind": "hae",
-            "config": config.to_mapping(),
-            "event_shape": list(shape),
-            "group": source.group.spec,  # type: ignore[attr-defined]
-            "signal": signal,
-        },
+        extra=extra,
         progress=progress,
         checkpoint_seconds=checkpoint_seconds,
     )
