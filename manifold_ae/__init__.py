@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from manifold_ae import (
         data,
+        diffusion,
         distributions,
         experiments,
         groups,
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "data",
+    "diffusion",
     "distributions",
     "experiments",
     "groups",

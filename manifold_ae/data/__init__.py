@@ -12,6 +12,7 @@ from . import worlds
 from .arrays import check_counts, from_array, load_array, open_array, read_array
 from .base import Dataset, load, names, options, register
 from .batches import Fresh, Shuffled
+from .diffusion import diffusion_traces
 from .digits import load_digits
 from .download import DownloadError
 from .holdouts import hold_out_actions, hold_out_combinations, in_cells, split_random
@@ -32,6 +33,7 @@ __all__ = [
     "Shuffled",
     "Traces",
     "check_counts",
+    "diffusion_traces",
     "from_array",
     "hold_out_actions",
     "hold_out_combinations",
