@@ -7,7 +7,7 @@
 An object of objects, or a list of them, becomes a table; ``{"mean": m, "sd": s}`` a value m ± s;
 other objects a table of their values, and then what is below them. A file that is not there yet is
 said to be missing, or with ``:optional:`` left out. A key ``command`` in the file takes the place
-of the option.
+of the option; ``runs`` is not shown.
 """
 
 import json
@@ -92,6 +92,7 @@ class Result(SphinxDirective):
             return []
         content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         command = content.pop("command", self.options.get("command", ""))
+        content.pop("runs", None)  # one by one, for who wants to look
         shown: list[nodes.Node] = []
         if command:
             shown.append(nodes.literal_block(command, command, language="console"))

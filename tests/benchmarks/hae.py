@@ -89,20 +89,18 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def summarise(content: dict[str, Any]) -> None:
-    """Means, spreads and extremes over the seeds, beside the runs."""
-    content["summary"] = {}
-    for name, seeds in content["runs"].items():
-        rows: dict[str, Any] = {"seeds": len(seeds)}
-        for key in SUMMARY:
+    """Means and spreads over the seeds, and the largest of every figure, beside the runs."""
+    content["seeds"] = max(len(seeds) for seeds in content["runs"].values())
+    content["mean"], content["most"] = {}, {}
+    for key in SUMMARY:
+        for name, seeds in content["runs"].items():
             values = [found[key] for found in seeds.values() if found.get(key) is not None]
-            if values:
-                rows[key] = {
-                    "mean": statistics.fmean(values),
-                    "sd": statistics.stdev(values) if len(values) > 1 else 0.0,
-                    "least": min(values),
-                    "most": max(values),
-                }
-        content["summary"][name] = rows
+            if not values:
+                continue
+            spread = statistics.stdev(values) if len(values) > 1 else 0.0
+            mean = {"mean": statistics.fmean(values), "sd": spread}
+            content["mean"].setdefault(key, {})[name] = mean
+            content["most"].setdefault(key, {})[name] = max(values)
 
 
 @click.group()
