@@ -39,7 +39,8 @@ def folder(tmp_path_factory):
 def test_help_does_not_import_torch():
     code = (
         "import sys; from manifold_ae.cli import main\n"
-        "for words in (['--help'], ['train', 'vae', '--help'], ['encode', '--help']):\n"
+        "for words in (['--help'], *(['train', kind, '--help'] for kind in ('vae', 'hae')),\n"
+        "              ['encode', '--help'], ['list', 'experiments']):\n"
         "    try: main(words)\n"
         "    except SystemExit: pass\n"
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
@@ -53,14 +54,20 @@ def test_every_option_shows_its_default():
     assert "--likelihood" in text
 
 
-@pytest.mark.parametrize("what", ["manifolds", "data", "likelihoods", "experiments"])
-def test_list(what):
-    assert {
-        "manifolds": "sphere:d",
-        "data": "digits",
-        "likelihoods": "poisson",
-        "experiments": "vae",
-    }[what] in call("list", what)
+@pytest.mark.parametrize(
+    ("what", "entry"),
+    [
+        ("manifolds", "sphere:d"),
+        ("data", "digits"),
+        ("worlds", "grid-world"),
+        ("groups", "torus:n"),
+        ("likelihoods", "poisson"),
+        ("experiments", "hae"),
+    ],
+)
+def test_list(what, entry):
+    assert entry in call("list", what)
+    assert entry in call("list")
 
 
 def test_evaluate_plot_sample_encode(folder, tmp_path):

@@ -480,6 +480,7 @@ def test_a_state_dict_is_the_whole_model(name):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own making
 @pytest.mark.parametrize("name", ["planes", "rotations", "lookup", "given", "on torus"])
 def test_the_loss_compiles(name):
     manifold = FlatTorus(2) if name == "on torus" else None

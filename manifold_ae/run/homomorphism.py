@@ -203,11 +203,13 @@ class HAERun(Run):
         return found
 
     def _truth(self, world: worlds.World, size: int) -> Any:
-        """The world's representation, as often as it fits into the learned one."""
-        if world.truth is None or world.truth.size > size:
+        """What actions move in the world's representation, as often as it fits into another."""
+        if world.truth is None:
             return None
-        copies = max(1, (size - self.config.free) // world.truth.size)
-        return groups.Sum(*[world.truth] * copies)
+        parts = getattr(world.truth, "parts", (world.truth,))
+        moved = groups.Sum(*(part for part in parts if not isinstance(part, groups.Trivial)))
+        copies = (size - self.config.free) // moved.size
+        return groups.Sum(*[moved] * copies) if copies else None
 
     def _disentanglement(self) -> dict[str, float]:
         """D_LSBD over a grid of angles, where the group is a torus."""
