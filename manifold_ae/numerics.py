@@ -22,6 +22,7 @@ __all__ = [
     "cos_sqrt",
     "cosh_sqrt",
     "digamma_difference",
+    "exceeds",
     "expm1_ratio",
     "half_cotangent_defect_sqrt",
     "hyperbolic_slopes",
@@ -383,6 +384,11 @@ def built_once(build: Callable[..., Any]) -> Callable[..., Any]:
 def constant(value: float | tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """A number or a row of numbers as a tensor, made once: torch converts a float at every use."""
     return torch.tensor(value, dtype=dtype, device=device)
+
+
+def exceeds(x: Tensor, limit: float) -> Tensor:
+    """Whether x > limit by more than rounding: a limit that was computed admits its own figure."""
+    return x > limit * (1 + 8 * torch.finfo(x.dtype).eps)
 
 
 def log_signed_sum_exp(log_magnitude: Tensor, sign: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:

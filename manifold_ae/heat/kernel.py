@@ -27,6 +27,15 @@ __all__ = [
 POINTS, TIMES = ("x", "y", "loc"), ("t", "time")
 
 
+def require_tensor(name: str, value: Any) -> None:
+    """Raise a TypeError unless a point or a time is a tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{name} = {value!r} must be a tensor, with the dtype and on the device of the others: "
+            "torch.tensor(...) makes one, and distributions.HeatKernel takes numbers for times"
+        )
+
+
 class Generic:
     """A function of which each kind of manifold may register its own, found along its classes.
 
@@ -56,8 +65,10 @@ class Generic:
     def __call__(self, manifold: Manifold, *arguments: Any, **options: Any) -> Any:
         for name, value in (*zip(self._names, arguments, strict=False), *options.items()):
             if name in POINTS:
+                require_tensor(name, value)
                 manifold.require_shape(name, value)
             elif name in TIMES:
+                require_tensor(name, value)
                 manifold.require_time_shape(name, value)
         return self.dispatch(type(manifold))(manifold, *arguments, **options)
 

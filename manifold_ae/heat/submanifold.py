@@ -23,10 +23,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manifold_ae.heat.divergence import estimated_log_density
-from manifold_ae.heat.kernel import kl_uniform
-from manifold_ae.manifolds import Submanifold
+from manifold_ae.heat.divergence import estimated_log_density, require_positive
+from manifold_ae.heat.kernel import kl_uniform, log_kernel, require_tensor
+from manifold_ae.manifolds import Manifold, Product, Submanifold
 from manifold_ae.manifolds.chords import BEND, Chord, chord
+from manifold_ae.numerics import exceeds
 
 __all__ = ["monte_carlo_log_kernel", "short_time_log_kernel"]
 
@@ -53,10 +54,18 @@ def short_time_log_kernel(
     distance, and shrinks as the fourth power of angle and √t.
 
     Raises:
-        ValueError: past that range, or if a time is not positive.
+        ValueError: past that range, or if a time is not positive; in any case where the middle of
+            the chord has no closest point, as between antipodes of a sphere.
     """
     x, y, t, batch = _flat(manifold, x, y, t)
     found = chord(manifold.embedding, x, y)
+    lost = ~torch.isfinite(found.bend)
+    if bool(lost.any()):
+        first, second = (p.detach()[lost][0].tolist() for p in (x, y))
+        raise ValueError(
+            f"the middle between x = {first} and y = {second} has no closest point on "
+            f"{manifold!r}; use heat.monte_carlo_log_kernel"
+        )
     if not allow_inaccurate:
         _check_range(manifold, found, t)
     return _expansion(manifold.dim, found, t).reshape(batch)
@@ -144,6 +153,8 @@ def _(manifold: Submanifold, q: Any, z: Tensor, walks: int | None, **kwargs: Any
     if not hasattr(q, "steps"):
         return q.log_prob(z)
     walks = WALKS if walks is None else walks
+    if isinstance(walks, bool) or not isinstance(walks, int) or walks < 2:
+        raise ValueError(f"walks = {walks!r} must be an integer of at least 2")
     rows = max(1, CHUNK // (walks * max(1, math.prod(q.batch_shape))))
     estimates = [
         monte_carlo_log_kernel(manifold, q.loc, part, q.time, walks, q.steps, **kwargs)
@@ -151,6 +162,21 @@ def _(manifold: Submanifold, q: Any, z: Tensor, walks: int | None, **kwargs: Any
     ]
     # E log X ≈ log E X − Var X / 2(E X)².
     return torch.cat([value + error.square() / 2 for value, error in estimates])
+
+
+@estimated_log_density.register
+def _(manifold: Product, q: Any, z: Tensor, walks: int | None, **kwargs: Any) -> Tensor:
+    walked = [isinstance(factor, Submanifold) for factor in manifold.factors]
+    if not hasattr(q, "steps") or not any(walked):
+        return estimated_log_density.dispatch(Manifold)(manifold, q, z, walks, **kwargs)
+
+    def of_factor(factor: Manifold, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        if not isinstance(factor, Submanifold):
+            return log_kernel(factor, x, z, t)
+        law = type(q)(factor, x, t, q.steps, validate_args=False)
+        return estimated_log_density(factor, law, z, walks, **kwargs)
+
+    return manifold.total(of_factor, q.loc, z, time=q.time)
 
 
 def _flat(
@@ -161,11 +187,15 @@ def _flat(
         raise TypeError(
             f"{manifold!r} is no Submanifold; heat.log_kernel gives the heat kernel of the others"
         )
-    if not bool((t > 0).all()):
-        bad = t[~(t > 0)].flatten()[0].item()
-        raise ValueError(f"time = {bad} must be positive; it is the variance of Brownian motion")
-    manifold.require_shape("x", x)
-    manifold.require_shape("y", y)
+    for name, value in {"x": x, "y": y, "t": t}.items():
+        require_tensor(name, value)
+    require_positive(t)
+    for name, value in {"x": x, "y": y}.items():
+        manifold.require_shape(name, value)
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(
+                f"{name} holds {int((~torch.isfinite(value)).sum())} entries that are not finite"
+            )
     event = manifold.ambient_shape
     batch = torch.broadcast_shapes(*(p.shape[: p.dim() - len(event)] for p in (x, y)), t.shape)
     x, y = (p.expand(batch + event).reshape(-1, math.prod(event)) for p in (x, y))
@@ -180,7 +210,7 @@ def _check_range(manifold: Submanifold, found: Chord, t: Tensor) -> None:
             f"at most {BEND}, or their chord leaves the manifold; use heat.monte_carlo_log_kernel, "
             "or pass allow_inaccurate=True"
         )
-    long = found.form_squared * t > SHORT_TIME
+    long = exceeds(found.form_squared * t, SHORT_TIME)
     if bool(long.any()):
         raise ValueError(
             f"time = {t[long].max().item():.4g} is too long for the short-time formula on "

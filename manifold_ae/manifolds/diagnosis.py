@@ -7,7 +7,7 @@ r"""What can be wrong with a closest-point projection P that somebody wrote, and
 - DP does not agree with differences of P (a detached part, a wrong backward pass), or jumps along a
   curve on the manifold (an edge): not smooth. A jump is found by bisection: between two points, the
   change of DP goes to zero with their distance, or it does not.
-- The rank of DP varies, or is not the stated dimension.
+- The rank of DP varies, or is not the stated dimension; or all points are taken to one.
 - DF is not of full rank on a level set: Newton's method then has no way onto it.
 """
 
@@ -30,6 +30,8 @@ __all__ = ["Report", "diagnose"]
 POINTS = 128
 #: Points and steps of the descent to where a level set's gradient degenerates; their length.
 SINGULAR, LEAP = 12, 0.2
+#: A gradient this small relative to a typical one is taken for zero.
+DEGENERATE = 1e-4
 #: Bisections of an interval in which DP changes most: it shrinks by 2⁻³⁰.
 BISECTIONS = 30
 #: Paths on the manifold, their steps, and the length of these relative to its extent.
@@ -151,6 +153,8 @@ def _start(
     x = x.detach()
     problem = _not_finite(y, x)
     size = _extent(x)
+    if not problem and size <= 100 * torch.finfo(x.dtype).eps * x.abs().max().item():
+        return None, f"P takes all points to one, {x[0].tolist()}: no submanifold"
     if points is None:
         for _ in range(12):
             wide = x.mean(0) + 2 * size * y
@@ -354,6 +358,8 @@ def _level_set(manifold: "Submanifold", found: _Findings) -> None:
     x = found.x[:SINGULAR]
     least = smallest(x).sqrt().min()
     for _ in range(SINGULAR):
+        if least.item() < DEGENERATE * typical:
+            break  # nor is there a tangent space at a singular point
         value = smallest(x)
         slope = solver.tangent(x, gradient(smallest, x, torch.ones_like(value)))
         square = slope.square().sum(-1, keepdim=True)
@@ -367,7 +373,7 @@ def _level_set(manifold: "Submanifold", found: _Findings) -> None:
         least = torch.minimum(least, smallest(x).sqrt().min())
     share = least.item() / typical if typical > 0 else 0.0
     found.figures["gradient"] = share
-    if share < 1e-4:
+    if share < DEGENERATE:
         found.problems.append(
             "the gradient of level_set is degenerate: on the set, its smallest singular value is "
             f"{share:.2g} of a typical one; the set is singular there, or the function vanishes to "

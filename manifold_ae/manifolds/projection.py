@@ -49,6 +49,11 @@ class Projection:
 
     def __call__(self, y: Tensor) -> Tensor:
         x = self.function(y)
+        if not isinstance(x, Tensor):
+            raise ValueError(
+                f"project of {self.name!r} returns {x!r}; expected a tensor of shape "
+                f"{tuple(y.shape)}, the closest points"
+            )
         if x.shape != y.shape or x.dtype != y.dtype:
             raise ValueError(
                 f"project of {self.name!r} maps {tuple(y.shape)} of {y.dtype} to {tuple(x.shape)} "
