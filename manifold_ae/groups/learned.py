@@ -13,7 +13,7 @@ matrices where ρ is to be orthogonal, in blocks along the diagonal.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -345,7 +345,13 @@ class LearnedRepresentation(nn.Module):
 
     # ---- penalties --------------------------------------------------------------------------
 
-    def penalties(self, X: Tensor | None = None, Y: Tensor | None = None) -> dict[str, Tensor]:
+    def penalties(
+        self,
+        X: Tensor | None = None,
+        Y: Tensor | None = None,
+        *,
+        only: Collection[str] | None = None,
+    ) -> dict[str, Tensor]:
         """What is left to learn, as scalars by name, with finite gradients; see ``defects``.
 
         ``bracket``, of a linear φ over pairs of the basis, of a perceptron over X and Y if they
@@ -355,26 +361,34 @@ class LearnedRepresentation(nn.Module):
         Args:
             X: actions of shape ``(n, dim)``.
             Y: as many others.
+            only: names of those wanted, of those that there are; all by default.
         """
         like = next(self.parameters(), torch.empty(0))
         found: dict[str, Tensor] = {}
+
+        def wanted(name: str) -> bool:
+            return only is None or name in only
+
         if self.phi == "lookup":
             return {"table": defects.table_defect(self, device=like.device)}
         if self.phi == "linear" and X is None and self.group.dim > 1:
             basis = torch.eye(self.group.dim, dtype=like.dtype, device=like.device)
             first, second = torch.triu_indices(len(basis), len(basis), 1, device=like.device)
             X, Y = basis[first], basis[second]
-        if X is not None and Y is not None:
-            found["bracket"] = defects.bracket_defect(self, X, Y)
-        if getattr(self.group, "periods", ()):
+        if X is not None and Y is not None and wanted("bracket"):
+            # Planes commute whatever is learned: nothing is to be computed at every step.
+            planes = self.phi == "linear" and self.orthogonal and max(self.block_sizes) <= 2
+            none = planes and self.group.is_abelian
+            found["bracket"] = like.new_zeros(()) if none else defects.bracket_defect(self, X, Y)
+        if getattr(self.group, "periods", ()) and wanted("closure"):
             found["closure"] = defects.closure_defect(self, dtype=like.dtype, device=like.device)
-        if self.phi == "linear":
+        if self.phi == "linear" and wanted("frequency"):
             assert isinstance(self.group, LieGroup)
             found["frequency"] = defects.frequency(self.generators(), self.group.parts)
-        elif X is not None:
+        elif X is not None and wanted("frequency"):
             few = X[:FEW]
             found["frequency"] = defects.mean_frequency(self.generator(few), few)
-        if self.soft:
+        if self.soft and wanted("sparsity"):
             found["sparsity"] = defects.sparsity(self.generators())
         return found
 

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from manifold_ae.distributions import HeatKernel, ManifoldDistribution
-from manifold_ae.groups import FiniteGroup, Group
+from manifold_ae.groups import FiniteGroup, Group, LearnedRepresentation
 from manifold_ae.manifolds import Manifold
 from manifold_ae.models.delta_vae import out_features
 from manifold_ae.models.heads import PosteriorHead
@@ -261,7 +261,7 @@ class HomomorphismAutoencoder(nn.Module):
         if not isinstance(self.transition, Still):
             loss = loss + self.prediction_weight * terms["prediction"]
         if self.penalty_weights:
-            penalties = self._penalties(actions)
+            penalties = self._penalties(actions, only=tuple(self.penalty_weights))
             for name, weight in self.penalty_weights.items():
                 terms[name] = penalties[name]
                 now = weight * fading_weight if name in FADING else weight
@@ -287,16 +287,20 @@ class HomomorphismAutoencoder(nn.Module):
             groups.append({"params": fast, "lr_scale": self.representation_lr})
         return groups
 
-    def _penalties(self, actions: Tensor | None = None) -> dict[str, Tensor]:
+    def _penalties(
+        self, actions: Tensor | None = None, only: tuple[str, ...] | None = None
+    ) -> dict[str, Tensor]:
         given: Any = getattr(self.transition, "representation", None)
         if not hasattr(given, "penalties"):
             return {}
-        if getattr(given, "phi", None) != "mlp":
+        if not isinstance(given, LearnedRepresentation):
             return given.penalties()
+        if given.phi != "mlp":
+            return given.penalties(only=only)
         if actions is None:
-            actions = torch.zeros(1, self.group.dim, dtype=next(given.parameters()).dtype)
-            actions = actions.to(next(given.parameters()).device)
-        return given.penalties(actions.flatten(0, -2))
+            like = next(given.parameters())
+            actions = torch.zeros(1, self.group.dim, dtype=like.dtype, device=like.device)
+        return given.penalties(actions.flatten(0, -2), only=only)
 
     def _check(self, observations: Tensor, actions: Tensor) -> None:
         self._check_actions(actions, tuple(observations.shape[:1]))

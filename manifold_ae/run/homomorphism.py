@@ -536,9 +536,8 @@ def _penalties_of(moves: Any) -> tuple[str, ...]:
     """The names of the penalties that what moves latents has in training."""
     if not hasattr(moves, "penalties"):
         return ()
-    if getattr(moves, "phi", None) == "mlp":
-        return tuple(moves.penalties(torch.zeros(1, moves.group.dim)))
-    return tuple(moves.penalties())
+    some = (torch.zeros(1, moves.group.dim),) if getattr(moves, "phi", None) == "mlp" else ()
+    return tuple(moves.penalties(*some))
 
 
 # ---- training -------------------------------------------------------------------------------
