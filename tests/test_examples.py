@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -41,14 +43,23 @@ def test_demo(tmp_path: Path) -> None:
     assert pictures == {"latents.png", "decoded_grid.png", "reconstructions.png", "curves.png"}
 
 
-def test_readme_program(tmp_path: Path) -> None:
+def test_readme_programs(tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (program,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    example = (ROOT / "examples" / "train_in_python.py").read_text(encoding="utf-8")
-    assert example.split('"""', 2)[2].strip() == program.strip()
-    printed = run("-c", program, folder=tmp_path)
+    programs = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    for name, program in zip(("train_in_python", "learn_actions"), programs, strict=True):
+        example = (ROOT / "examples" / f"{name}.py").read_text(encoding="utf-8")
+        assert example.split('"""', 2)[2].strip() == program.strip()
+    printed = run("-c", programs[0], folder=tmp_path)
     agreement = float(printed.rsplit(":", 1)[1])
     assert agreement > 0.95
+
+
+@pytest.mark.slow
+def test_actions_are_learned(tmp_path: Path) -> None:
+    printed = run(ROOT / "examples" / "learn_actions.py", folder=tmp_path)
+    first, last = map(float, printed.rsplit(":", 1)[1].split())
+    assert first < 0.015 and last < 1.2 * first
+    assert (tmp_path / "predicted.png").exists()
 
 
 def test_readme_commands_exist(tmp_path: Path) -> None:

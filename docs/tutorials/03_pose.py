@@ -100,17 +100,14 @@ plots.strips(
 )
 
 # %% [markdown]
-# The matrices that did it, over the whole turn. The last is the first again:
-
-# %%
-s = torch.linspace(0, 2 * math.pi, 97)
-with torch.no_grad():
-    path = rho(s[:, None] * axis)
-plots.representation_path(path, s, title="ρ of turns about the line of sight")
-
-# %% [markdown]
-# Each block is the representation of vectors, in a basis of its own. In a common basis, it is three
-# times that of the world:
+# A little soft, and right all the way round: colours of sides that the first picture does not show
+# are known from other traces.
+#
+# ## Vectors
+#
+# Each block is the representation of vectors, in a basis of its own, which nothing determines. A
+# change of basis $A$ takes all of it to three times that of the world. How well it does, on
+# rotations of all sizes:
 
 # %%
 everywhere = groups.defects.random_actions(
@@ -119,6 +116,16 @@ everywhere = groups.defects.random_actions(
 with torch.no_grad():
     aligned = metrics.align_matrices(rho(everywhere), groups.Sum(*[world.truth] * 3)(everywhere))
 print(f"residual {aligned.residual:.1g}, condition {aligned.condition:.3f}")
+
+# %% [markdown]
+# In that basis, the matrices that made the pictures above. The last is the first again:
+
+# %%
+A = aligned.matrix.float()
+s = torch.linspace(0, 2 * math.pi, 97)
+with torch.no_grad():
+    path = torch.linalg.inv(A) @ rho(s[:, None] * axis) @ A
+plots.representation_path(path, s, title="ρ of turns about the line of sight")
 
 # %% [markdown]
 # ## With a perceptron instead
