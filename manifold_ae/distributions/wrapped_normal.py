@@ -53,7 +53,8 @@ class WrappedNormal(_Brownian):
 
     Sampling is reparametrised, continuous and differentiable in ``loc`` and ``time`` (on a quotient
     of one's own the law is right, but paths may jump). On spheres, projective spaces and rotations
-    the density is exact, and has integrable singularities: see ``log_prob``. As t grows the law does not become uniform there; on S² it stays 0.24 nats away.
+    the density is exact, and has integrable singularities: see ``log_prob``. As t grows the law
+    does not become uniform there; on S² it stays 0.24 nats away.
 
     Example:
         >>> from manifold_ae.manifolds import Sphere
