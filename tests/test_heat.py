@@ -645,7 +645,7 @@ def test_monte_carlo_divergence_needs_two_samples():
 @over(tuple(M for M in MANIFOLDS if not has(heat.kl_uniform, M)))
 def test_no_divergence_where_there_is_no_uniform_law(manifold):
     with pytest.raises(NotImplementedError, match=r"kl_asymptotic.*kl_monte_carlo"):
-        heat.kl_uniform(manifold, manifold.base_point(), torch.tensor(0.1))
+        heat.kl_uniform(manifold, manifold.base_point(), batched_time(manifold, torch.tensor(0.1)))
 
 
 # ---- torch.compile ----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Arguments that make no sense on a submanifold: named in words, and never a NaN or a bare error."""
+"""Arguments that make no sense on a submanifold: named in words, and never a NaN."""
 
 import math
 

@@ -7,8 +7,8 @@ exponential map stretches volume there. On Euclidean space and on flat tori it s
 and this *is* the heat kernel; elsewhere the two agree for short times.
 
 Generic functions, which a manifold registers as those of ``heat``: ``exp_step`` (it has a
-default), ``log_density_of_exp``, ``divergence_of_exp``; and ``entropy_of_exp``, where that is not
-the logarithm of the volume less the divergence.
+default) with ``exp_noise_shape``, ``log_density_of_exp``, ``divergence_of_exp``; and
+``entropy_of_exp``, where that is not the logarithm of the volume less the divergence.
 """
 
 import math
@@ -26,6 +26,7 @@ from manifold_ae.distributions.brownian import HeatKernel, _Brownian
 from manifold_ae.distributions.divergence import _check_same_manifold, kl_by_factors
 from manifold_ae.distributions.priors import ProductLaw, RiemannianUniform, StandardNormal
 from manifold_ae.heat.homogeneous import expanded
+from manifold_ae.heat.projective import odd_tangent
 from manifold_ae.manifolds import (
     SO3,
     Euclidean,
@@ -50,9 +51,10 @@ class WrappedNormal(_Brownian):
         time: variance t > 0, of shape ``(*, *time_shape)``.
         validate_args: check values (see ``ManifoldDistribution``).
 
-    Sampling is reparametrised, continuous and differentiable in ``loc`` and ``time``. On spheres,
-    projective spaces and rotations the density is exact, and has integrable singularities: see
-    ``log_prob``. As t grows the law does not become uniform there; on S² it stays 0.24 nats away.
+    Sampling is reparametrised, continuous and differentiable in ``loc`` and ``time`` (on a quotient
+    of one's own the law is right, but paths may jump). On spheres, projective spaces and rotations
+    the density is exact, and has integrable singularities: see ``log_prob``. As t grows the law
+    does not become uniform there; on S² it stays 0.24 nats away.
 
     Example:
         >>> from manifold_ae.manifolds import Sphere
@@ -74,7 +76,8 @@ class WrappedNormal(_Brownian):
     def rsample(
         self, sample_shape: Any = (), *, generator: torch.Generator | None = None
     ) -> Tensor:
-        noise = normal_like(self.loc, self._extended_shape(torch.Size(sample_shape)), generator)
+        shape = (*torch.Size(sample_shape), *self.batch_shape, *exp_noise_shape(self.manifold))
+        noise = normal_like(self.loc, shape, generator)
         return exp_step(self.manifold, self.loc, self.time, noise)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -122,7 +125,7 @@ def exp_step(manifold: Manifold, loc: Tensor, time: Tensor, noise: Tensor) -> Te
     Args:
         loc: of shape ``(*, *ambient_shape)``.
         time: of shape ``(*, *time_shape)``.
-        noise: standard normal, of the shape of the result.
+        noise: standard normal, of shape ``(*, *exp_noise_shape(manifold))``.
 
     Raises:
         NotImplementedError: where a sample has several times and nothing is registered.
@@ -140,6 +143,12 @@ def exp_step(manifold: Manifold, loc: Tensor, time: Tensor, noise: Tensor) -> Te
         factor = torch.where(own > 0, ambient / own, 1.0).sqrt()
     scale = (scale * factor).reshape(factor.shape + (1,) * len(axes))
     return manifold.expmap(loc, scale * v)
+
+
+@singledispatch
+def exp_noise_shape(manifold: Manifold) -> tuple[int, ...]:
+    """Shape of the normal noise that ``exp_step`` takes for one point."""
+    return manifold.ambient_shape
 
 
 @singledispatch
@@ -215,17 +224,57 @@ def _(manifold: SO3, loc: Tensor, value: Tensor, time: Tensor) -> Tensor:
 
 @log_density_of_exp.register
 def _(manifold: Quotient, loc: Tensor, value: Tensor, time: Tensor) -> Tensor:
-    rank = len(manifold.ambient_shape)
-    batches = (loc.shape[: loc.dim() - rank], value.shape[: value.dim() - rank], time.shape)
+    rank, time_rank = len(manifold.ambient_shape), len(manifold.time_shape)
+    batches = (p.shape[: p.dim() - k] for p, k in ((loc, rank), (value, rank), (time, time_rank)))
     shape = (*torch.broadcast_shapes(*batches), *manifold.ambient_shape)
     images = manifold.images(value.expand(shape))
     return torch.logsumexp(log_density_of_exp(manifold.cover, loc, images, time), 0)
 
 
+@exp_noise_shape.register
+def _(manifold: Quotient) -> tuple[int, ...]:
+    return exp_noise_shape(manifold.cover)
+
+
+@exp_step.register
+def _(manifold: Quotient, loc: Tensor, time: Tensor, noise: Tensor) -> Tensor:
+    return exp_step(manifold.cover, loc, time, noise)
+
+
+@exp_noise_shape.register(KleinBottle)
+@exp_noise_shape.register(RealProjective)
+def _(manifold: Manifold) -> tuple[int, ...]:
+    return heat.noise_shape(manifold)
+
+
+@exp_step.register
+def _(manifold: RealProjective, loc: Tensor, time: Tensor, noise: Tensor) -> Tensor:
+    loc = loc.expand(*noise.shape[:-1], -1)
+    v = odd_tangent(loc, noise)
+    return manifold.expmap(loc, time.sqrt().unsqueeze(-1) * v)
+
+
+@exp_step.register
+def _(manifold: KleinBottle, loc: Tensor, time: Tensor, noise: Tensor) -> Tensor:
+    return heat.brownian_step(manifold, loc, time, noise)
+
+
+@exp_noise_shape.register
+def _(manifold: Product) -> tuple[int, ...]:
+    return (sum(math.prod(exp_noise_shape(factor)) for factor in manifold.factors),)
+
+
 @exp_step.register
 def _(manifold: Product, loc: Tensor, time: Tensor, noise: Tensor) -> Tensor:
-    parts = manifold.each(lambda M, x, e, t: exp_step(M, x, t, e), loc, noise, time=time)
-    return manifold.join(parts)
+    shapes = [exp_noise_shape(factor) for factor in manifold.factors]
+    noises = [
+        part.unflatten(-1, shape)
+        for part, shape in zip(noise.split(list(map(math.prod, shapes)), -1), shapes, strict=True)
+    ]
+    parts = zip(
+        manifold.factors, manifold.split(loc), manifold.split_time(time), noises, strict=True
+    )
+    return manifold.join(exp_step(*part) for part in parts)
 
 
 @log_density_of_exp.register

@@ -34,12 +34,20 @@ def kl_asymptotic(
     Raises:
         ValueError: if a time is too long, or the manifold is not compact.
     """
+    _require_compact(manifold)
     return short_time(manifold, loc, time, 1 / 4, allow_inaccurate)
 
 
 def kl_published(manifold: Manifold, loc: Tensor, time: Tensor) -> Tensor:
     """The formula as printed in the ΔVAE paper, §3.7, with (d + 4)/24 · Sc · t; for comparison."""
+    _require_compact(manifold)
     return short_time(manifold, loc, time, None, True)
+
+
+def _require_compact(manifold: Manifold) -> None:
+    # Before the shape of times is looked at, which is another on Euclidean space.
+    if not manifold.compact:
+        raise ValueError(f"{manifold!r} is not compact: it has no uniform law to diverge from")
 
 
 @Generic
@@ -51,22 +59,9 @@ def short_time(
     allow_inaccurate: bool,
 ) -> Tensor:
     """The formula with a coefficient of Sc·t; None for that of the paper."""
-    if not manifold.compact:
-        raise ValueError(f"{manifold!r} is not compact: it has no uniform law to diverge from")
     d = manifold.dim
     coefficient = (d + 4) / 24 if coefficient is None else coefficient
-    if not torch.compiler.is_compiling():
-        require_positive(time)
-    if (
-        not allow_inaccurate
-        and not torch.compiler.is_compiling()
-        and bool(exceeds(time, manifold.short_time_limit).any())
-    ):
-        raise ValueError(
-            f"time = {time.max().item():.4g} is too long for the short-time formula on "
-            f"{manifold!r} (it holds up to {manifold.short_time_limit:.3g}); use kl_divergence "
-            "where that is exact, heat.kl_monte_carlo elsewhere, or pass allow_inaccurate=True"
-        )
+    check_short(manifold, time, allow_inaccurate)
     curvature = manifold.scalar_curvature(loc)
     return (
         -d / 2 * torch.log(2 * math.pi * time)
@@ -74,6 +69,22 @@ def short_time(
         + math.log(manifold.volume)
         + coefficient * curvature * time
     )
+
+
+def check_short(manifold: Manifold, time: Tensor, allow_inaccurate: bool) -> None:
+    """Raise a ValueError where a time is not positive, or past the formula's range if that counts.
+
+    While compiling values are not looked at.
+    """
+    if torch.compiler.is_compiling():
+        return
+    require_positive(time)
+    if not allow_inaccurate and bool(exceeds(time, manifold.short_time_limit).any()):
+        raise ValueError(
+            f"time = {time.max().item():.4g} is too long for the short-time formula on "
+            f"{manifold!r} (it holds up to {manifold.short_time_limit:.3g}); use kl_divergence "
+            "where that is exact, heat.kl_monte_carlo elsewhere, or pass allow_inaccurate=True"
+        )
 
 
 def require_positive(time: Tensor) -> None:

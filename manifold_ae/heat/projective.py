@@ -26,7 +26,7 @@ from manifold_ae.heat.kernel import brownian_step, kl_uniform, log_kernel, noise
 from manifold_ae.manifolds import SO3, RealProjective
 from manifold_ae.numerics import Fused, built_once, refuse_second_derivatives
 
-__all__: list[str] = []
+__all__ = ["odd_tangent"]
 
 
 def _log_folded(dim: int, r: Tensor, t: Tensor) -> Tensor:
@@ -52,6 +52,18 @@ def _antisymmetric(n: int, dtype: torch.dtype, device: torch.device) -> tuple[Te
 # ---- projective spaces ----------------------------------------------------------------------
 
 
+def odd_tangent(x: Tensor, noise: Tensor) -> Tensor:
+    """v = A x of the shape of x, standard normal on the tangent space: −x gives −v.
+
+    ``noise`` holds the entries of A above its diagonal, of shape ``(*, n (n − 1)/2)``.
+    """
+    n = x.shape[-1]
+    place, sign = _antisymmetric(n, noise.dtype, noise.device)
+    matrix = (noise.index_select(-1, place) * sign).unflatten(-1, (n, n))
+    # Products and sums, not matmul, which autocast would round to half precision.
+    return (matrix * x.unsqueeze(-2)).sum(-1)
+
+
 @log_kernel.register
 def _(manifold: RealProjective, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
     dim = check_dimension(manifold, manifold.dim)
@@ -74,11 +86,7 @@ def _(manifold: RealProjective, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     dim = check_dimension(manifold, manifold.dim)
     batch = noise.shape[:-1]
     x, t = x.expand(*batch, dim + 1), t.expand(batch)
-    place, sign = _antisymmetric(dim + 1, noise.dtype, noise.device)
-    matrix = (noise.index_select(-1, place) * sign).unflatten(-1, (dim + 1, dim + 1))
-    # Products and sums, not matmul, which autocast would round to half precision.
-    v = (matrix * x.unsqueeze(-2)).sum(-1)
-    return GeodesicStep.of(dim, x, t, v)
+    return GeodesicStep.of(dim, x, t, odd_tangent(x, noise))
 
 
 # ---- rotations ------------------------------------------------------------------------------

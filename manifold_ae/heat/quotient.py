@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from manifold_ae.heat import circle
+from manifold_ae.heat.divergence import check_short, short_time
 from manifold_ae.heat.homogeneous import Tabulated, expanded
 from manifold_ae.heat.kernel import brownian_step, has_sampler, kl_uniform, log_kernel, noise_shape
 from manifold_ae.heat.space_forms import quotient_table
@@ -60,6 +61,20 @@ def _(manifold: Quotient, x: Tensor, t: Tensor) -> Tensor:
         )
     table, scale = found
     return Tabulated.of(lambda: table, (), scale * expanded(manifold, x, t))
+
+
+@short_time.register
+def _(
+    manifold: Quotient,
+    loc: Tensor,
+    time: Tensor,
+    coefficient: float | None,
+    allow_inaccurate: bool,
+) -> Tensor:
+    check_short(manifold, time, allow_inaccurate)
+    # The cover's, which on a product goes by its factors and their times, for a smaller volume.
+    covered = short_time(manifold.cover, loc, time, coefficient, True)
+    return covered - math.log(manifold.order)
 
 
 @noise_shape.register
