@@ -5,6 +5,7 @@ the form of a group element.
 """
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -100,7 +101,7 @@ def test_schedules_are_values():
 def test_times_fall_from_the_end_to_zero(calls):
     times = SCHEDULES["linear"].times(calls)
     assert len(times) == calls + 1 and times[0] == 1000 and times[-1] == 0
-    assert all(t > s for t, s in zip(times, times[1:], strict=False))
+    assert all(t > s for t, s in pairwise(times))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_tables_that_are_no_schedule_are_refused(table, message):
     ],
 )
 def test_schedules_refuse_what_they_cannot_be(build):
-    with pytest.raises(ValueError, match="expected|must be"):
+    with pytest.raises(ValueError, match=r"expected|must be"):
         build()
 
 
@@ -297,13 +298,13 @@ def test_the_time_alone_is_checked_too(t):
     for step in (lambda: ddpm_step(schedule, t, noise), lambda: vp_step(schedule, t, noise)):
         with pytest.raises(ValueError, match=r"expected .*0 ≤ s < t ≤ 50|integer"):
             step()
-    with pytest.raises(ValueError, match="expected 0 ≤ s < t ≤ 50|integers"):
+    with pytest.raises(ValueError, match=r"expected 0 ≤ s < t ≤ 50|integers"):
         vp_step(schedule, torch.tensor([t, 5]), torch.zeros(2, 2), s=torch.tensor([0, 5]))
 
 
 @pytest.mark.parametrize("eta", [-0.1, math.inf, math.nan, True, "1", None])
 def test_eta_that_is_no_amount_of_noise_is_refused(eta):
-    with pytest.raises(ValueError, match="eta=.*expected a number of at least 0"):
+    with pytest.raises(ValueError, match=r"eta=.*expected a number of at least 0"):
         ddim_step(SCHEDULES["short"], 5, 4, torch.zeros(2), eta, torch.zeros(2))
 
 
@@ -373,5 +374,5 @@ def test_noise_of_the_wrong_kind_is_refused():
     ids=["bytes", "digits", "small", "nothing", "nan", "integers", "list"],
 )
 def test_data_of_another_scale_are_refused(data):
-    with pytest.raises(ValueError, match="expected about 1|not finite|float32 or float64"):
+    with pytest.raises(ValueError, match=r"expected about 1|not finite|float32 or float64"):
         SCHEDULES["linear"].require_scaled(data)
