@@ -18,7 +18,8 @@ from manifold_ae import data, groups, run
 from manifold_ae.data import worlds
 from manifold_ae.experiments import HAE, VAE
 from manifold_ae.models import HomomorphismAutoencoder
-from manifold_ae.run.homomorphism import TraceData, build_model, load_traces
+from manifold_ae.run.building import build_model
+from manifold_ae.run.trace_data import TraceData, load_traces
 from manifold_ae.training import Checkpoint
 
 TINY = HAE(

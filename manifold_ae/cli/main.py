@@ -65,11 +65,14 @@ def evaluate(folder: Path, num_samples: int | None, device: str) -> None:
 
 @main.command()
 @_RUN
-@click.option("--data", "path", required=True, help="PATH.npy, or a data set's name.")
+@click.option(
+    "--data", "path", required=True, help="PATH.npy, or a data set's name; of an HAE, PATH.npz."
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("latents.npz"))
 @_DEVICE
 def encode(folder: Path, path: str, output: Path, device: str) -> None:
-    """Latents of every row of a data file: of a ΔVAE points, angles, posterior times and radii."""
+    """Latents of every row of a data file: of a ΔVAE points, angles, posterior times and radii; of
+    an HAE those of every observation of the traces."""
     from manifold_ae import run
 
     arrays = run.load(folder, device=device).encode_file(path)

@@ -39,6 +39,7 @@ from manifold_ae.manifolds import Manifold
 from manifold_ae.models.delta_vae import out_features
 from manifold_ae.models.heads import PosteriorHead
 from manifold_ae.models.inference import infer_action
+from manifold_ae.models.keeping import check_keeps, columns_of
 from manifold_ae.models.likelihoods import Gaussian, Likelihood
 from manifold_ae.models.transitions import ByRepresentation, Still, Transition
 
@@ -46,8 +47,6 @@ __all__ = ["HomomorphismAutoencoder"]
 
 #: Penalties that do not vanish on true representations.
 FADING = ("frequency", "sparsity")
-#: A point moved by ρ may be so far from the manifold, in float32.
-ON_MANIFOLD = 1e-4
 
 
 class HomomorphismAutoencoder(nn.Module):
@@ -140,11 +139,11 @@ class HomomorphismAutoencoder(nn.Module):
         elif manifold is None:
             self.transition = ByRepresentation(representation)
         else:
-            self.transition = ByRepresentation(representation, _columns(manifold, representation))
+            self.transition = ByRepresentation(representation, columns_of(manifold, representation))
         if manifold is None:
             self.head: nn.Module = nn.Linear(features, self.transition.size)
         else:
-            _check_keeps(manifold, self.transition)
+            check_keeps(manifold, self.transition)
             self.head = PosteriorHead(features, manifold, initial=initial_time)
         latents = self.transition.size if manifold is None else manifold.embedding_size
         _check_takes("encoder", encoder, likelihood.event_shape, "observations")
@@ -275,6 +274,12 @@ class HomomorphismAutoencoder(nn.Module):
     def forward(self, batch: tuple[Tensor, Tensor], **weights: float) -> dict[str, Tensor]:
         return self.loss(*batch, **weights)
 
+    @torch.no_grad()
+    def statistics(self, batch: tuple[Tensor, Tensor]) -> dict[str, float]:
+        """Figures on a batch, for the report on a loss that is not finite."""
+        parts = {"observation": batch[0], "action": batch[1], "latent": self.encode(batch[0])}
+        return {f"largest |{name}|": x.abs().max().item() for name, x in parts.items()}
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Parameters for an optimiser, with the factor ``lr_scale`` of their learning rate."""
         given = getattr(self.transition, "representation", None)
@@ -396,42 +401,3 @@ def _check_takes(role: str, network: nn.Module, shape: tuple[int, ...], what: st
     own = getattr(network, "event_shape", shape)
     if tuple(own) != shape:
         raise ValueError(f"the {role} takes inputs of shape {own}: {what} have shape {shape}")
-
-
-def _columns(manifold: Manifold, representation: Any) -> int:
-    """How many vectors of ρ's size make a point of M."""
-    whole = math.prod(manifold.ambient_shape)
-    if manifold.ambient_shape[0] != representation.size:
-        raise ValueError(
-            f"a representation of size {representation.size} does not act on points of {manifold!r}"
-            f", of shape {manifold.ambient_shape}: expected size {manifold.ambient_shape[0]}"
-        )
-    return whole // representation.size
-
-
-def _check_keeps(manifold: Manifold, transition: Transition) -> None:
-    """Refuse a transition that takes points off the manifold."""
-    generator = torch.Generator().manual_seed(0)
-    like = next(transition.parameters(), torch.zeros(()))
-    where = {"dtype": like.dtype, "device": like.device}
-    prior: Any = manifold.default_prior()
-    points = prior.sample((16,), generator=generator).to(**where)
-    z = points.flatten(1)
-    if z.shape[-1] != transition.size:
-        raise ValueError(
-            f"a transition of latents of size {transition.size} does not act on points of "
-            f"{manifold!r}, of shape {manifold.ambient_shape}"
-        )
-    group = transition.group
-    if isinstance(group, FiniteGroup):
-        action = torch.arange(16, device=like.device) % group.order
-    else:
-        action = torch.randn(16, group.dim, generator=generator).to(**where)
-    with torch.no_grad():
-        moved = transition.step(z, action).unflatten(-1, manifold.ambient_shape)
-        gap = (moved - manifold.projx(moved)).abs().max().item()
-    if not gap < ON_MANIFOLD:
-        raise ValueError(
-            f"the representation takes points of {manifold!r} off it, by {gap:.3g}: expected one "
-            "that keeps it, such as an orthogonal one on a sphere, blocks=[2] * d on a flat torus"
-        )
