@@ -50,7 +50,12 @@ class TraceData:
     def signal(self) -> float:
         """Half the squared distance of an observation from the mean one, on average."""
         o = self.train.observations[:1000].flatten(0, 1).double()
-        return max((o - o.mean(0)).square().flatten(1).sum(1).mean().item() / 2, 1e-6)
+        signal = (o - o.mean(0)).square().flatten(1).sum(1).mean().item() / 2
+        if not signal > 0:
+            raise ValueError(
+                f"{self.train.name}: all observations are equal, nothing can be learned"
+            )
+        return signal
 
     def labels(self, states: Tensor | None) -> Tensor | None:
         """The hidden angles of states, where they are known."""
@@ -67,10 +72,14 @@ class HAERun(Run):
     config: HAE
     model: HomomorphismAutoencoder
     source: TraceData | None = None
+    #: Whether the traces were handed over, so that the configuration does not name them.
+    in_memory: bool = False
 
     def traces(self) -> TraceData:
         """What the run was trained and is tested on, made or read again if need be."""
         if self.source is None:
+            if self.in_memory:
+                raise ValueError("this run's traces were given in memory; set run.source to them")
             self.source = load_traces(self.config)
         return self.source
 
@@ -313,6 +322,11 @@ def load_traces(config: HAE) -> TraceData:
                     f"data = {config.data!r}: traces in a file need the group of their actions, as "
                     f"in --group torus:2; there are {', '.join(groups.names())}"
                 )
+            if config.hold_out != "none":
+                raise ValueError(
+                    f"hold_out = {config.hold_out!r}: only of a world are the factors known; of a "
+                    "file use data.hold_out_actions or data.hold_out_combinations in Python"
+                )
             whole = data.load_traces(config.data, groups.parse(config.group))
             train, test = data.split_random(whole, config.test_fraction, config.data_seed)
             return TraceData(train, test)
@@ -501,6 +515,7 @@ def train(
             "event_shape": list(shape),
             "group": source.group.spec,  # type: ignore[attr-defined]
             "signal": signal,
+            "in_memory": traces is not None,
         },
         progress=progress,
         checkpoint_seconds=checkpoint_seconds,
@@ -512,6 +527,7 @@ def train(
         device=fabric.device,
         history=last.history,
         source=source,
+        in_memory=traces is not None,
         is_main=fabric.is_global_zero,
     )
 
@@ -529,6 +545,7 @@ def describe(config: HAE) -> str:
     return (
         f"{config.to_toml()}\n"
         f"{source.train!r}, {len(source.test)} more to test on\n"
+        f"actions up to {source.train.actions.abs().max().item():.3g}\n"
         f"{model.transition!r}\n{parameters:,} parameters, on {fabric.device}\n"
         f"{steps} steps an epoch, {steps * config.epochs:,} in all\n"
         f"first step: " + ", ".join(f"{k} {v.item():.4g}" for k, v in terms.items())
@@ -555,4 +572,5 @@ def load(folder: Path, checkpoint: Checkpoint, *, device: str = "auto") -> HAERu
         model=model.to(fabric.device),
         device=fabric.device,
         history=checkpoint.history,
+        in_memory=checkpoint.extra.get("in_memory", False),
     )
