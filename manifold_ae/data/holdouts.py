@@ -23,6 +23,11 @@ def split_random(
     Raises:
         ValueError: If there is but one trace, or `test_fraction` is not between 0 and 1.
     """
+    if len(traces) < 2:
+        raise ValueError(
+            f"{traces!r}: expected at least two traces, to train on and to test on; cut a long "
+            "one into pieces"
+        )
     train, test = split_rows(len(traces), "random", test_fraction, seed)
     return traces[train], traces[test]
 

@@ -85,7 +85,8 @@ def save_weights(path: Path, model: nn.Module, config: Configuration) -> None:
 
 
 def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """A compressed .npz file, written aside and renamed."""
+    """A compressed .npz file, written aside and renamed; missing folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
