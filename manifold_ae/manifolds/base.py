@@ -202,6 +202,8 @@ class Manifold(geoopt.Manifold):
                 f"an action of shape {g.shape}: linear actions on {self!r} are matrices of shape "
                 f"{(n, n)}, on the flattened coordinates of a point"
             )
+        if g.dtype.kind not in "biuf":
+            raise ValueError(f"an action of dtype {g.dtype}: linear actions are real matrices")
         return g.astype(np.float64)
 
     # ---- angles -----------------------------------------------------------------------------

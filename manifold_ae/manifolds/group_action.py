@@ -15,7 +15,7 @@ from torch import Tensor
 from manifold_ae.manifolds.base import Manifold
 from manifold_ae.manifolds.product import Product
 
-__all__ = ["check_free", "check_functions", "check_isometric", "find_inverses"]
+__all__ = ["check_distance", "check_free", "check_functions", "check_isometric", "find_inverses"]
 
 #: Points that an action is tried on, for what has no exact test.
 TRIALS = 256
@@ -23,6 +23,8 @@ TRIALS = 256
 FIXED = 1e-5
 #: Lengths and points must be kept to this.
 TOLERANCE = 1e-8
+#: An error below this is taken for rounding.
+ROUNDED = 1e-5
 #: Steps against the gradient, in search of a point that a function fixes.
 DESCENT = 200
 
@@ -46,6 +48,19 @@ def trials(action: Action) -> Tensor:
     """Random points, always the same."""
     generator = torch.Generator().manual_seed(0)
     return action.cover.random_uniform(TRIALS, generator=generator, dtype=torch.float64)
+
+
+def check_distance(cover: Manifold) -> None:
+    """Refuse a manifold without a distance, by which the nearest image is found."""
+    x = cover.base_point(dtype=torch.float64)
+    try:
+        cover.dist(x, x)
+    except NotImplementedError:
+        raise ValueError(
+            f"cover = {cover!r} has no geodesic distance, by which a quotient tells the nearest of "
+            "a point's images: divide one of those that have, or give the quotient's own embedding "
+            "to Submanifold"
+        ) from None
 
 
 def check_functions(action: Action) -> None:
@@ -100,9 +115,11 @@ def check_factors(action: Action, x: Tensor, u: Tensor) -> None:
 def refuse(action: Action, bad: Tensor, x: Tensor, what: str, amount: Tensor) -> None:
     if bad.any():
         g, k = (int(i) for i in bad.nonzero()[0])
+        rounded = amount[g, k].abs().item() <= ROUNDED
         raise ValueError(
             f"element {g} of the group {what} {amount[g, k].item():.3g} at the point "
             f"{x[k].tolist()}"
+            + (f"; actions are needed to {TOLERANCE:g}, so in float64" if rounded else "")
         )
 
 

@@ -64,6 +64,10 @@ class Quotient(Manifold):
             )
         if not cover.compact:
             raise ValueError(f"cover = {cover!r} is not compact: only compact ones can be divided")
+        group_action.check_distance(cover)
+        if callable(actions):
+            raise ValueError(f"actions = {actions!r} must be a list: of matrices, or of functions")
+        actions = list(actions)
         if len(actions) == 0:
             raise ValueError("actions is empty: a quotient takes at least one element of the group")
         object.__setattr__(self, "cover", cover)
