@@ -42,10 +42,14 @@ class HAERun(Run):
     config: HAE
     model: HomomorphismAutoencoder
     source: TraceData | None = None
+    #: Whether the traces were handed over, so that the configuration does not name them.
+    in_memory: bool = False
 
     def traces(self) -> TraceData:
         """What the run was trained and is tested on, made or read again if need be."""
         if self.source is None:
+            if self.in_memory:
+                raise ValueError("this run's traces were given in memory; set run.source to them")
             self.source = load_traces(self.config)
         return self.source
 
@@ -324,6 +328,7 @@ def train(
         "event_shape": list(shape),
         "group": group.spec,  # type: ignore[attr-defined]
         "signal": signal,
+        "in_memory": traces is not None,
     }
     # What cannot be trained is refused here, before anything is written.
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -356,6 +361,7 @@ def train(
         device=fabric.device,
         history=last.history,
         source=source,
+        in_memory=traces is not None,
         is_main=fabric.is_global_zero,
     )
 
@@ -373,6 +379,7 @@ def describe(config: HAE) -> str:
     return (
         f"{config.to_toml()}\n"
         f"{source.train!r}, {len(source.test)} more to test on\n"
+        f"actions up to {source.train.actions.abs().max().item():.3g}\n"
         f"{model.transition!r}\n{parameters:,} parameters, on {fabric.device}\n"
         f"{steps} steps an epoch, {steps * config.epochs:,} in all\n"
         f"first step: " + ", ".join(f"{k} {v.item():.4g}" for k, v in terms.items())
@@ -399,4 +406,5 @@ def load(folder: Path, checkpoint: Checkpoint, *, device: str = "auto") -> HAERu
         model=model.to(fabric.device),
         device=fabric.device,
         history=checkpoint.history,
+        in_memory=checkpoint.extra.get("in_memory", False),
     )

@@ -39,7 +39,12 @@ class TraceData:
     def signal(self) -> float:
         """Half the squared distance of an observation from the mean one, on average."""
         o = self.train.observations[:1000].flatten(0, 1).double()
-        return max((o - o.mean(0)).square().flatten(1).sum(1).mean().item() / 2, 1e-6)
+        signal = (o - o.mean(0)).square().flatten(1).sum(1).mean().item() / 2
+        if not signal > 0:
+            raise ValueError(
+                f"{self.train.name}: all observations are equal, nothing can be learned"
+            )
+        return signal
 
     def labels(self, states: Tensor | None) -> Tensor | None:
         """The hidden angles of states, where they are known."""
