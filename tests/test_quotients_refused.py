@@ -20,7 +20,7 @@ def test_what_has_no_distance_cannot_be_divided():
     sphere = Submanifold((3,), normalise, name="mine", volume=4 * math.pi)
     for cover in (sphere, Product(FlatTorus(1), sphere)):
         with pytest.raises(ValueError, match=r"cover = .*'mine'.* has no geodesic distance"):
-            Quotient(cover, [-np.eye(*cover.ambient_shape * 2)])
+            Quotient(cover, [-np.eye(math.prod(cover.ambient_shape))])
 
 
 def test_rounded_matrices_are_called_so():
