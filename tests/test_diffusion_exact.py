@@ -8,7 +8,7 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 
 from manifold_ae import diffusion
 from manifold_ae.diffusion import Schedule, exact, samplers
-from manifold_ae.groups import SO2, ScaleTranslation
+from manifold_ae.groups import SO2, Affine, ScaleTranslation
 
 SCHEDULE = Schedule.linear(1000)
 TIMES = (1, 10, 300, 1000)
@@ -220,6 +220,13 @@ def test_matrices_with_bounded_entries_are_not_closed():
     assert (M @ M).abs().max() > 1.3 * bound
     assert torch.linalg.inv(M).abs().max() > 1.9 * bound
     assert torch.linalg.det(0 * M) == 0 and (0 * M).abs().max() <= bound
+
+
+def test_a_published_matrix_with_a_negative_ratio_has_no_logarithm():
+    one = torch.ones(1, dtype=torch.float64)
+    M = diffusion.published_denoising_matrix(0.1 * one, -0.1 * one, 0.5, one)
+    with pytest.raises(ValueError, match="log"):
+        Affine(1).log(M)
 
 
 def test_exp_of_a_compact_group_is_not_one_to_one():

@@ -141,22 +141,26 @@ def ddim_inversion(
     times: Sequence[int] | None = None,
     *,
     tolerance: float | None = None,
-    iterations: int = 500,
+    iterations: int = 200,
     progress: bool = False,
 ) -> Tensor:
     """The x_t from which ``ddim`` with η = 0 comes to x: the inverse of the map, without a record.
 
-    The element that led to x_s was predicted at the x_t that is sought: x_t = g(x_t)⁻¹ · x_s, which
-    is solved by iteration. It converges where the step contracts little, as for Gaussian data and
-    short steps; long steps between modes need not be one to one.
+    The element that led to x_s was predicted at the x_t that is sought, g(x_t)·x_t = x_s, so that
+    its inverse is not known; x_t is found by iteration of
+
+        x ← x + (x_s − g(x)·x)/κ,        κ = √(ᾱ_s ᾱ_t) + √((1 − ᾱ_s)(1 − ᾱ_t)),
+
+    where κ is the slope of the step on standard normal data. It converges for short steps; long
+    ones between modes need not be one to one.
 
     Args:
         denoiser: ``denoiser(x, t)`` → predicted noise.
         schedule: with ᾱ.
         x: at the last of the times, of shape ``(*, n)``.
         times: the falling times of the chain to be undone; by default T, T − 1, …, 0.
-        tolerance: change of an iteration, relative to the largest entry, to stop at; by default 16
-            roundings.
+        tolerance: change of an iteration, relative to the largest entry and to the scale of the
+            step, to stop at; by default 64 roundings.
         iterations: how many to try for each step.
         progress: whether to show a bar.
 
@@ -166,16 +170,20 @@ def ddim_inversion(
     times = _falling(schedule, times)
     require_vectors("x", x)
     group = ScaleTranslation(x.shape[-1])
-    bound = 16 * torch.finfo(x.dtype).eps if tolerance is None else tolerance
+    bound = 64 * torch.finfo(x.dtype).eps if tolerance is None else tolerance
     pairs = list(pairwise(times))[::-1]
     for t, s in tqdm(pairs, disable=not progress, desc="DDIM inversion"):
+        late, early = schedule.at(t), schedule.at(s)
+        slope = ((early * late).sqrt() + ((1 - early) * (1 - late)).sqrt()).item()
+        # Rounding of x_t is enlarged by the scale of the step.
+        close = bound * (early / late).sqrt().item()
         after, change = x, torch.inf
         for _ in range(iterations):
             g = ddim_step(schedule, t, s, _predict(denoiser, x, t))
-            found = group.act(group.inverse(g), after)
-            change = ((found - x).abs().max() / found.abs().max().clamp_min(1)).item()
-            x = found
-            if change <= bound:
+            correction = (after - group.act(g, x)) / slope
+            x = x + correction
+            change = (correction.abs().max() / x.abs().max().clamp_min(1)).item()
+            if change <= close:
                 break
         else:
             raise ValueError(
