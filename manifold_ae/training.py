@@ -1,8 +1,9 @@
 """The training loop, for every model of this library.
 
 It knows nothing of models but this: called with a batch and a mapping of weights, a model returns
-named terms, of which ``loss`` has a gradient. It knows nothing of data but this: a source has a
-length (steps an epoch) and ``epoch(k)`` yields the batches of epoch k, always the same ones.
+named terms, of which ``loss`` has a gradient; its ``after_step``, if it has one, is called after
+each step of the optimiser. It knows nothing of data but this: a source has a length (steps an
+epoch) and ``epoch(k)`` yields the batches of epoch k, always the same ones.
 
 An epoch's randomness is a function of (seed, epoch) alone, so a run that continues from a
 checkpoint repeats, bit for bit on a CPU, what it would have done undisturbed.
@@ -63,14 +64,14 @@ class Schedule:
         shape: ``"constant"``; ``"cosine"``, constant for the first half and a cosine down; or
             ``"one-cycle"``, a cosine up over the first 30 % and a cosine down.
         kl_warmup: the part of training over which the weight of the KL term rises linearly from 0
-            to 1.
+            to 1; None for models that have no such term.
         fade: the part of training after which ``fading_weight``, of penalties that are to vanish,
             is 0; it falls linearly from 1. None for models that have none.
     """
 
     lr: float = 1e-3
     shape: str = "constant"
-    kl_warmup: float = 0.0
+    kl_warmup: float | None = 0.0
     fade: float | None = None
 
     def __post_init__(self) -> None:
@@ -78,7 +79,7 @@ class Schedule:
             raise ValueError(f"shape = {self.shape!r}: expected one of {', '.join(SHAPES)}")
         if not 0 < self.lr < math.inf:
             raise ValueError(f"lr = {self.lr!r}: expected a positive number")
-        if not 0 <= self.kl_warmup <= 1:
+        if self.kl_warmup is not None and not 0 <= self.kl_warmup <= 1:
             raise ValueError(f"kl_warmup = {self.kl_warmup!r}: expected a part of training, 0 to 1")
         if self.fade is not None and not 0 < self.fade <= 1:
             raise ValueError(f"fade = {self.fade!r}: expected a part of training, up to 1, or None")
@@ -97,7 +98,9 @@ class Schedule:
 
     def weights(self, progress: float) -> dict[str, float]:
         """Weights passed to the model when a fraction ``progress`` of all steps is done."""
-        found = {"kl_weight": min(1.0, progress / self.kl_warmup) if self.kl_warmup > 0 else 1.0}
+        found = {}
+        if self.kl_warmup is not None:
+            found["kl_weight"] = min(1.0, progress / self.kl_warmup) if self.kl_warmup > 0 else 1.0
         if self.fade is not None:
             found["fading_weight"] = max(0.0, 1.0 - progress / self.fade)
         return found
@@ -243,6 +246,7 @@ def fit(
         model.load_state_dict(resume.model)
         optimizer.load_state_dict(copy.deepcopy(resume.optimizer))
     step_model, step_optimizer = fabric.setup(model, optimizer)
+    after_step = getattr(model, "after_step", None)
     history = list(resume.history) if resume is not None else []
     begin = resume.epoch if resume is not None else 0
     end = epochs if until is None else min(until, epochs)
@@ -275,6 +279,8 @@ def fit(
                 step_optimizer.zero_grad(set_to_none=True)
                 fabric.backward(terms["loss"])
                 step_optimizer.step()
+                if after_step is not None:
+                    after_step()
                 record.add(terms, batch)
                 if bar.update() or record.eager:
                     bar.set_postfix_str(record.check(), refresh=False)

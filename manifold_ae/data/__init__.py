@@ -18,6 +18,7 @@ from .download import DownloadError
 from .holdouts import hold_out_actions, hold_out_combinations, in_cells, split_random
 from .idx import read_idx
 from .mnist import load_mnist
+from .points import load_mixture, load_moons, load_s_curve, mixture_parameters
 from .scaling import Scaling
 from .splits import split_rows
 from .torus import PeriodicPicture, load_torus
@@ -41,9 +42,13 @@ __all__ = [
     "load",
     "load_array",
     "load_digits",
+    "load_mixture",
     "load_mnist",
+    "load_moons",
+    "load_s_curve",
     "load_torus",
     "load_traces",
+    "mixture_parameters",
     "names",
     "open_array",
     "options",

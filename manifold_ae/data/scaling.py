@@ -49,7 +49,20 @@ def _standard(x: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
     return mean, torch.where(constant, 0.0, (squares / len(x)).sqrt())
 
 
-KINDS: dict[str, _Fit] = {"none": _none, "range": _range, "standard": _standard, "max": _max}
+def _overall(x: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
+    # what features have in common: the mean of their means, and of their variances about it
+    mean, spread = _standard(x, value_range)
+    whole = mean.mean()
+    return whole, (spread.square() + (mean - whole).square()).mean().sqrt()
+
+
+KINDS: dict[str, _Fit] = {
+    "none": _none,
+    "range": _range,
+    "standard": _standard,
+    "max": _max,
+    "overall": _overall,
+}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -58,7 +71,8 @@ class Scaling:
 
     Arguments:
         kind: `"none"`; `"range"`, to [0, 1]; `"standard"`, each feature to mean 0 and standard
-            deviation 1; `"max"`, to a greatest magnitude of 1.
+            deviation 1; `"max"`, to a greatest magnitude of 1; `"overall"`, all values together to
+            mean 0 and standard deviation 1, so that a pixel that hardly varies is not blown up.
         shift: Subtracted first, with shape `()` or the shape of one value, float64.
         scale: Divided by then, with shape `()` or the shape of one value, float64.
 
@@ -81,7 +95,7 @@ class Scaling:
         What has no spread (a constant feature, data that are all zero) keeps its unit: scale 1.
 
         Arguments:
-            kind: `"none"`, `"range"`, `"standard"` or `"max"`.
+            kind: `"none"`, `"range"`, `"standard"`, `"max"` or `"overall"`.
             train: The training part, with shape `(n, *shape)`.
             value_range: The least and greatest value possible. `"range"` maps these to 0 and 1, and
                 takes the least and the greatest of `train` if they are not known.

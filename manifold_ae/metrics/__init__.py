@@ -8,6 +8,7 @@ from manifold_ae.metrics.homomorphism import HomomorphismDefects, homomorphism_d
 from manifold_ae.metrics.likelihood import evaluate_bound
 from manifold_ae.metrics.rollout import HORIZONS, RolloutErrors, evaluate_rollout, rollout_errors
 from manifold_ae.metrics.topology import winding_matrix
+from manifold_ae.metrics.wasserstein import SampleQuality, sample_quality, sliced_wasserstein
 
 __all__ = [
     "HORIZONS",
@@ -17,6 +18,7 @@ __all__ = [
     "GivenFactor",
     "HomomorphismDefects",
     "RolloutErrors",
+    "SampleQuality",
     "align",
     "align_matrices",
     "d_lsbd",
@@ -28,6 +30,8 @@ __all__ = [
     "homomorphism_defects",
     "off_block_energy",
     "rollout_errors",
+    "sample_quality",
+    "sliced_wasserstein",
     "trace_equivariance",
     "winding_matrix",
 ]

@@ -2,6 +2,14 @@
 
 from manifold_ae.models import likelihoods, transitions
 from manifold_ae.models.delta_vae import DeltaVAE, known_divergence
+from manifold_ae.models.diffusion import DiffusionModel
 from manifold_ae.models.homomorphism import HomomorphismAutoencoder
 
-__all__ = ["DeltaVAE", "HomomorphismAutoencoder", "known_divergence", "likelihoods", "transitions"]
+__all__ = [
+    "DeltaVAE",
+    "DiffusionModel",
+    "HomomorphismAutoencoder",
+    "known_divergence",
+    "likelihoods",
+    "transitions",
+]

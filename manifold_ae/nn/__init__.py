@@ -1,5 +1,7 @@
 """Networks: what the models are built from."""
 
+from manifold_ae.nn.denoiser import MLPDenoiser
 from manifold_ae.nn.mlp import MLP
+from manifold_ae.nn.time_embedding import TimeEmbedding
 
-__all__ = ["MLP"]
+__all__ = ["MLP", "MLPDenoiser", "TimeEmbedding"]
