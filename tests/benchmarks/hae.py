@@ -89,18 +89,33 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def summarise(content: dict[str, Any]) -> None:
-    """Means and spreads over the seeds, and the largest of every figure, beside the runs."""
+    """Means and spreads over the seeds, and the largest of every figure, beside the runs.
+
+    A condition number that is infinite, of a run that has not found the true representation, is
+    none in the file, and leaves its row without a mean; ``aligned`` counts those that have.
+    """
     content["seeds"] = max(len(seeds) for seeds in content["runs"].values())
-    content["mean"], content["most"] = {}, {}
-    for key in SUMMARY:
-        for name, seeds in content["runs"].items():
-            values = [found[key] for found in seeds.values() if found.get(key) is not None]
+    content["mean"], content["most"], aligned = {}, {}, {}
+    for name, seeds in content["runs"].items():
+        if any("alignment_residual" in found for found in seeds.values()):
+            aligned[name] = f"{sum(map(is_aligned, seeds.values()))} of {len(seeds)}"
+        for key in SUMMARY:
+            values = [found[key] for found in seeds.values() if key in found]
             if not values:
                 continue
-            spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            mean = {"mean": statistics.fmean(values), "sd": spread}
+            known = all(value is not None and math.isfinite(value) for value in values)
+            spread = statistics.stdev(values) if known and len(values) > 1 else None
+            mean = {"mean": statistics.fmean(values) if known else None, "sd": spread}
             content["mean"].setdefault(key, {})[name] = mean
-            content["most"].setdefault(key, {})[name] = max(values)
+            content["most"].setdefault(key, {})[name] = max(values) if known else None
+    if aligned:
+        content["mean"]["aligned"] = aligned
+
+
+def is_aligned(found: dict[str, Any]) -> bool:
+    """Whether a run has found a representation equivalent to the true one."""
+    condition = found.get("alignment_condition")
+    return condition is not None and condition < 10 and found["alignment_residual"] < 0.01
 
 
 @click.group()
