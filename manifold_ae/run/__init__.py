@@ -17,10 +17,12 @@ from manifold_ae.run.base import Run
 from manifold_ae.run.delta_vae import VAERun
 from manifold_ae.run.files import read_checkpoint, save_arrays, write_json
 from manifold_ae.run.homomorphism import HAERun
+from manifold_ae.run.traces import TraceData
 
 __all__ = [
     "HAERun",
     "Run",
+    "TraceData",
     "VAERun",
     "describe",
     "load",

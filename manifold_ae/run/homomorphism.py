@@ -1,8 +1,6 @@
 """Runs of a homomorphism autoencoder: built, trained, evaluated, drawn."""
 
-import difflib
 import math
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,19 +9,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from manifold_ae import data, groups, manifolds, metrics
+from manifold_ae import data, groups, metrics
 from manifold_ae.data import Traces, worlds
 from manifold_ae.data.seeding import generator_for, mix
 from manifold_ae.experiments import HAE
-from manifold_ae.groups import FiniteGroup, Group, LieGroup
+from manifold_ae.groups import LieGroup
 from manifold_ae.models import HomomorphismAutoencoder, likelihoods, transitions
-from manifold_ae.nn import MLP
 from manifold_ae.run.base import Run
-from manifold_ae.run.files import prepare_folder, save_arrays
+from manifold_ae.run.files import group_of, group_record, prepare_folder, save_arrays
+from manifold_ae.run.representations import build_model
+from manifold_ae.run.support import check_support
+from manifold_ae.run.traces import TraceData, draw_traces, held_out, load_traces
 from manifold_ae.run.trials import train_with_restarts
+from manifold_ae.run.unstructured import fit_unstructured
 from manifold_ae.training import Checkpoint, Schedule, make_fabric
 
-__all__ = ["HAERun", "TraceData", "build_model", "describe", "load", "load_traces", "train"]
+__all__ = ["HAERun", "describe", "load", "train"]
 
 #: Columns of the metrics that are drawn, and what they are called.
 CURVES = {
@@ -34,38 +35,8 @@ CURVES = {
 }
 #: Steps whose predictions are drawn.
 SHOWN_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
-
-
-@dataclass(frozen=True)
-class TraceData:
-    """Traces to train on and to test on, and the world that they come from, if there is one."""
-
-    train: Traces
-    test: Traces
-    world: worlds.World | None = None
-
-    @property
-    def group(self) -> Group:
-        """That of the actions."""
-        return self.train.group
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one observation."""
-        return self.train.shape
-
-    @property
-    def signal(self) -> float:
-        """Half the squared distance of an observation from the mean one, on average."""
-        o = self.train.observations[:1000].flatten(0, 1).double()
-        return max((o - o.mean(0)).square().flatten(1).sum(1).mean().item() / 2, 1e-6)
-
-    def labels(self, states: Tensor | None) -> Tensor | None:
-        """The hidden angles of states, where they are known."""
-        if self.world is None or states is None:
-            return None
-        circular = [k for k, factor in enumerate(self.world.factors) if factor.circular]
-        return self.world.labels(states)[..., circular] if circular else None
+#: Latents of such a deviation, or less, have collapsed: it is what float32 leaves of equal ones.
+COLLAPSED = 1e-6
 
 
 @dataclass(kw_only=True)
@@ -75,9 +46,20 @@ class HAERun(Run):
     config: HAE
     model: HomomorphismAutoencoder
     source: TraceData | None = None
+    #: Whether the traces were handed over, so that the configuration does not say which they are.
+    in_memory: bool = False
 
     def traces(self) -> TraceData:
-        """What the run was trained and is tested on, made or read again if need be."""
+        """What the run was trained and is tested on, made or read again if need be.
+
+        Raises:
+            ValueError: if a run that was read back had its traces in memory.
+        """
+        if self.source is None and self.in_memory:
+            raise ValueError(
+                "this run was trained on traces that were given in memory; set run.source to them, "
+                "a TraceData"
+            )
         if self.source is None:
             self.source = load_traces(self.config)
         return self.source
@@ -102,13 +84,17 @@ class HAERun(Run):
         if source.world is None:
             return source.test[: self.config.num_rollouts]
         generator = generator_for("long traces", self.config.data_seed)
-        return _draw_traces(
+        return draw_traces(
             self.config, source.world, self.config.num_rollouts, self.config.horizon, generator
         )
 
     @torch.no_grad()
     def evaluate(self, *, num_samples: int | None = None, progress: bool = False) -> dict[str, Any]:
-        """Everything that is measured of the model, the same every time; see ``metrics``."""
+        """Everything that is measured of the model, the same every time; see ``metrics``.
+
+        None stands for what is undefined: an error relative to the spread of latents that have
+        none, or over observations of which there are none in the test part.
+        """
         if num_samples is not None:
             raise ValueError(
                 f"num_samples = {num_samples}: a homomorphism autoencoder has no importance "
@@ -129,8 +115,9 @@ class HAERun(Run):
             long.actions.to(self.device),
             batch_size=25,
         )
-        found["rollout"] = rollout.as_dict()
-        found["rollout_growth"] = rollout.prediction[-1] / rollout.prediction[0]
+        found["rollout"] = {**rollout.as_dict(), "unstructured": self._unstructured(long, rollout)}
+        first, last = rollout.prediction[0], rollout.prediction[-1]
+        found["rollout_growth"] = last / first if first > 0 else None
         if isinstance(model.transition, transitions.ByRepresentation) and (
             model.transition.columns == 1
         ):
@@ -151,9 +138,13 @@ class HAERun(Run):
         found["homomorphism_error"] = defects.homomorphism
         found["inverse_error"] = defects.inverse
         found["identity_error"] = defects.identity
-        found["equivariance_error"] = metrics.trace_equivariance(
-            self.model.encode, rho, test.observations.to(self.device), test.actions.to(self.device)
-        )
+        o = test.observations.to(self.device)
+        spread = self.model.encode(o[:, :-1].flatten(0, 1)).double().std(0).amax().item()
+        found["equivariance_error"] = None
+        if spread > COLLAPSED:
+            found["equivariance_error"] = metrics.trace_equivariance(
+                self.model.encode, rho, o, test.actions.to(self.device)
+            )
         actions = groups.defects.random_actions(
             group, 500, generator=generator, dtype=torch.float32, device=self.device
         )
@@ -175,7 +166,25 @@ class HAERun(Run):
             found["character_gap"] = aligned.character_gap
         return found
 
-    def _held_out(self, test: Traces) -> dict[str, float]:
+    def _unstructured(
+        self, long: Traces, rollout: metrics.RolloutErrors
+    ) -> tuple[float | None, ...]:
+        """The error of a network on the same latents, where the model's own dynamics is none."""
+        model, train = self.model, self.traces().train
+        z = self.encode(train.observations.flatten(0, 1)).unflatten(0, (len(train), -1))
+        network = fit_unstructured(
+            model, z.to(self.device), train.actions.to(self.device), self.config.seed
+        )
+        o, steps = long.observations.to(self.device), max(rollout.horizons)
+        path = network.unroll(model.encode(o[:, 0]), long.actions[:, :steps].to(self.device))
+        found = []
+        for h in rollout.horizons:
+            error = (model.decode(path[:, h]) - o[:, h]).square().mean().item()
+            # Nothing keeps such a path where latents are: far enough ahead it may overflow.
+            found.append(error if math.isfinite(error) else None)
+        return tuple(found)
+
+    def _held_out(self, test: Traces) -> dict[str, float | None]:
         """Errors on what training has seen the like of, and ratios to them of what it has not.
 
         ``held_out_ratio`` is of predictions of unseen observations; ``held_out_latent_ratio`` of
@@ -192,14 +201,13 @@ class HAERun(Run):
         gap = (z[:, 1:] - path).square().sum(2).cpu()
         start, target = unseen[:, :1], unseen[:, 1:]
         seen = ~start & ~target
-        base = error[seen].mean().item()
-        found = {"seen_error": base, "held_out_error": error[~start & target].mean().item()}
-        found["held_out_ratio"] = found["held_out_error"] / base
+        base = _mean(error[seen])
+        found = {"seen_error": base, "held_out_error": _mean(error[~start & target])}
+        found["held_out_ratio"] = _ratio(found["held_out_error"], base)
         if not isinstance(self.model.transition, transitions.Still):
-            latent = gap[~start & target].mean() / gap[seen].mean()
-            found["held_out_latent_ratio"] = latent.item()
+            found["held_out_latent_ratio"] = _ratio(_mean(gap[~start & target]), _mean(gap[seen]))
         if start.any():
-            found["held_out_start_ratio"] = error[start & ~target].mean().item() / base
+            found["held_out_start_ratio"] = _ratio(_mean(error[start & ~target]), base)
         return found
 
     def _truth(self, world: worlds.World, size: int) -> Any:
@@ -237,8 +245,8 @@ class HAERun(Run):
         rollout = metrics["rollout"]
         lines += ["", "squared error per feature of predictions, by number of steps"]
         lines.append(f"{'steps':>{width}}  " + "".join(f"{h:>10}" for h in rollout["horizons"]))
-        for name in ("prediction", "copying", "autoencoding"):
-            cells = "".join(f"{value:>10.3g}" for value in rollout[name])
+        for name in ("prediction", "copying", "autoencoding", "unstructured"):
+            cells = "".join(f"{_cell(value):>10}" for value in rollout[name])
             lines.append(f"{name:>{width}}  {cells}")
         return "\n".join(lines)
 
@@ -331,214 +339,16 @@ class HAERun(Run):
         return None if sizes is None else [*sizes, free] if free else list(sizes)
 
 
-# ---- building -------------------------------------------------------------------------------
+def _mean(x: Tensor) -> float | None:
+    return x.mean().item() if x.numel() else None
 
 
-def world_options(config: HAE) -> dict[str, Any]:
-    """The options of a world that a configuration names, KEY=VALUE each, as values."""
-    found = {}
-    known = worlds.options(config.data)
-    for setting in config.world:
-        key, separator, text = setting.partition("=")
-        key = key.strip()
-        if not separator or key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ValueError(
-                f"world = {setting!r}: expected KEY=VALUE{hint}; {config.data} has "
-                f"{', '.join(known)}"
-            )
-        found[key] = _option(setting, text.strip(), known[key])
-    return found
+def _ratio(error: float | None, base: float | None) -> float | None:
+    return error / base if error is not None and base else None
 
 
-def _option(setting: str, text: str, default: Any) -> Any:
-    """The text of an option as a value of its default's type."""
-    if isinstance(default, tuple):
-        return tuple(part.strip() for part in text.split(",") if part.strip())
-    if isinstance(default, str):
-        return text
-    try:
-        value = tomllib.loads(f"value = {text.lower()}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    if isinstance(default, float) and type(value) is int:
-        return float(value)
-    if type(value) is not type(default):
-        raise ValueError(
-            f"world = {setting!r}: expected a value like {default!r}, of type "
-            f"{type(default).__name__}"
-        )
-    return value
-
-
-def load_traces(config: HAE) -> TraceData:
-    """The traces that a configuration names: of a world, or in a file."""
-    if config.data not in worlds.names():
-        if config.data.endswith(".npz"):
-            if config.group is None:
-                raise ValueError(
-                    f"data = {config.data!r}: traces in a file need the group of their actions, as "
-                    f"in --group torus:2; there are {', '.join(groups.names())}"
-                )
-            for name, none in (("world", ()), ("hold_out", "none")):
-                if getattr(config, name) != none:
-                    raise ValueError(
-                        f"{name} = {getattr(config, name)!r}: only of a world, and {config.data} "
-                        "is a file; leave it out"
-                    )
-            whole = data.load_traces(config.data, groups.parse(config.group))
-            train, test = data.split_random(whole, config.test_fraction, config.data_seed)
-            return TraceData(train, test)
-        near = difflib.get_close_matches(config.data, worlds.names(), n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(
-            f"data = {config.data!r}{hint}: expected a world ({', '.join(worlds.names())}) or "
-            "PATH.npz with observations and actions"
-        )
-    if config.group is not None:
-        raise ValueError(f"group = {config.group!r}: {config.data} has a group of its own")
-    world = worlds.load(config.data, **world_options(config))
-    parts = {}
-    test = max(1, round(config.traces * config.test_fraction))
-    for part, count in (("train", config.traces), ("test", test)):
-        generator = generator_for("traces", part, config.data_seed)
-        parts[part] = _draw_traces(config, world, count, config.steps, generator)
-    if config.hold_out != "none":
-        never = held_out(config, world, parts["train"]).any(1)
-        unseen = held_out(config, world, parts["test"])[:, 1:]
-        if never.all() or unseen.all() or not unseen.any():
-            raise ValueError(
-                f"hold_out = {config.hold_out!r}: leaves {int((~never).sum())} of {len(never)} "
-                f"traces to train on, and {int(unseen.sum())} of {unseen.numel()} test "
-                "observations are held out; raise traces, or take fewer steps"
-            )
-        parts["train"] = parts["train"][~never]
-    return TraceData(parts["train"], parts["test"], world)
-
-
-def _draw_traces(
-    config: HAE, world: worlds.World, count: int, steps: int, generator: torch.Generator
-) -> Traces:
-    """Traces of a world; ``largest`` is an angle, which actions of a finite group have not."""
-    largest = None if isinstance(world.group, FiniteGroup) else config.largest
-    return world.traces(count, steps, generator=generator, largest=largest)
-
-
-def held_out(config: HAE, world: worlds.World, traces: Traces) -> Tensor:
-    """Which observations of traces ``(n, steps + 1)`` training has not seen the like of.
-
-    Those in a combination of factors that is held out; those after an action that is.
-    """
-    never = torch.zeros(len(traces), traces.steps + 1, dtype=torch.bool)
-    if config.hold_out == "actions":
-        if traces.is_finite:
-            raise ValueError(f"hold_out = 'actions': {world.group!r} is finite; hold out states")
-        first = traces.actions[..., 0]
-        inside = (first >= config.largest / 2) & (first < 0.75 * config.largest)
-        return torch.cat([never[:, :1], inside.cumsum(1) > 0], 1)
-    assert traces.states is not None
-    values = world.labels(traces.states)
-    k = values.shape[-1]
-    if k < 2:
-        raise ValueError(f"hold_out = 'combinations': {world!r} has one factor")
-    cell = (0, 0, *(None,) * (k - 2))
-    return data.in_cells(values, [cell], (config.hold_out_bins,) * k, world.ranges)
-
-
-def automatic_blocks(group: Group) -> tuple[int, ...]:
-    """Blocks that suit a group: a plane for a circle, three vectors for SO(3)."""
-    if isinstance(group, FiniteGroup):
-        factors = getattr(group, "factors", (group,))
-        return (2,) * len(factors)
-    assert isinstance(group, LieGroup)
-    sizes: list[int] = []
-    for factor in getattr(group, "factors", (group,)):
-        if isinstance(factor, groups.SO3):
-            sizes += [3, 3, 3]
-        elif factor.is_abelian and factor.is_compact:
-            sizes += [2] * factor.dim
-        else:
-            sizes.append(factor.matrix_size)
-    return tuple(sizes)
-
-
-def make_representation(config: HAE, group: Group) -> Any:
-    """What moves latents, by name: a representation, or a ``Transition`` without one."""
-    blocks = config.block_sizes()
-    automatic = automatic_blocks(group)
-    size = config.size or sum(automatic) + config.free
-    if config.model == "unstructured":
-        return transitions.Unstructured(group, size)
-    if config.model == "still":
-        return transitions.Still(group, size)
-    if config.model == "givens":
-        return groups.GivensRepresentation(group, size)
-    if config.model == "given":
-        if not isinstance(group, groups.Torus):
-            return groups.Defining(group)
-        return groups.Sum(
-            *(
-                groups.irrep(group, tuple(int(i == k) for i in range(group.n)))
-                for k in range(group.n)
-            )
-        )
-    phi = config.phi
-    if phi == "auto":
-        phi = "lookup" if isinstance(group, FiniteGroup) else "linear"
-    if blocks == "auto" and not config.size:
-        blocks = automatic
-    return groups.LearnedRepresentation(
-        group,
-        (config.size or None) if isinstance(blocks, tuple) else size,
-        blocks=None if blocks in ("auto", "none") else blocks,
-        phi=phi,
-        orthogonal=config.orthogonal,
-        free=config.free,
-        hidden=config.phi_hidden,
-        scramble=config.scramble,
-    )
-
-
-def build_model(
-    config: HAE, group: Group, event_shape: tuple[int, ...], signal: float
-) -> HomomorphismAutoencoder:
-    """An untrained model; its initial weights are a function of ``config.seed``.
-
-    Arguments:
-        signal: what reconstruction costs to begin with: its weight is 1/signal, so that the other
-            weights mean the same on every kind of data.
-    """
-    manifold = None if config.manifold is None else manifolds.parse(config.manifold)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mix("weights", config.seed))
-        moves = make_representation(config, group)
-        size = moves.size if manifold is None else manifold.embedding_size
-        names = ("bracket", "closure", "frequency", "sparsity", "table")
-        weights = {name: getattr(config, f"{name}_weight") for name in names}
-        known = _penalties_of(moves)
-        fast = config.representation_lr or (30.0 if hasattr(moves, "weight") else 1.0)
-        return HomomorphismAutoencoder(
-            MLP(event_shape, config.encoder_hidden),
-            MLP(size, config.decoder_hidden),
-            moves,
-            likelihoods.named(config.likelihood, event_shape),
-            manifold=manifold,
-            prediction_weight=config.prediction_weight,
-            reconstruction_weight=1.0 / ((config.steps + 1) * signal),
-            penalties={name: weights[name] for name in known if weights[name] > 0},
-            representation_lr=fast,
-            initial_time=config.initial_time,
-        )
-
-
-def _penalties_of(moves: Any) -> tuple[str, ...]:
-    """The names of the penalties that what moves latents has in training."""
-    if not hasattr(moves, "penalties"):
-        return ()
-    if getattr(moves, "phi", None) == "mlp":
-        return tuple(moves.penalties(torch.zeros(1, moves.group.dim)))
-    return tuple(moves.penalties())
+def _cell(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
 
 
 # ---- training -------------------------------------------------------------------------------
@@ -559,13 +369,25 @@ def train(
         ValueError: if the configuration does not fit the data, or the folder holds another run.
     """
     source = load_traces(config) if traces is None else traces
+    if config.hold_out != "none" and source.world is None:
+        raise ValueError(
+            f"hold_out = {config.hold_out!r}: only of a world; of traces of your own, split them "
+            "with data.hold_out_combinations or data.hold_out_actions before"
+        )
+    likelihood = likelihoods.named(config.likelihood, source.shape)
+    for part in (source.train, source.test):
+        check_support(
+            likelihood, part.observations.flatten(0, 1), "observations",
+            "scale them before, or take another likelihood",
+        )  # fmt: skip
     fabric = make_fabric(config.device, config.precision, config.devices)
     signal, shape, group = source.signal, source.shape, source.group
     extra = {
         "kind": "hae",
         "config": config.to_mapping(),
         "event_shape": list(shape),
-        "group": group.spec,  # type: ignore[attr-defined]
+        "group": group_record(group),
+        "in_memory": traces is not None,
         "signal": signal,
     }
     # What cannot be trained is refused here, before anything is written.
@@ -599,6 +421,7 @@ def train(
         device=fabric.device,
         history=last.history,
         source=source,
+        in_memory=traces is not None,
         is_main=fabric.is_global_zero,
     )
 
@@ -627,7 +450,7 @@ def load(folder: Path, checkpoint: Checkpoint, *, device: str = "auto") -> HAERu
     try:
         config = HAE.from_mapping(checkpoint.extra["config"])
         shape = tuple(checkpoint.extra["event_shape"])
-        group = groups.parse(checkpoint.extra["group"])
+        group = group_of(checkpoint.extra["group"])
         signal = checkpoint.extra["signal"]
     except KeyError as error:
         raise ValueError(
@@ -642,4 +465,6 @@ def load(folder: Path, checkpoint: Checkpoint, *, device: str = "auto") -> HAERu
         model=model.to(fabric.device),
         device=fabric.device,
         history=checkpoint.history,
+        # Runs of before there was a choice say nothing.
+        in_memory=checkpoint.extra.get("in_memory", False),
     )

@@ -1,0 +1,132 @@
+"""What a configuration says is learned: what moves latents, and the model around it."""
+
+import math
+from typing import Any
+
+import torch
+
+from manifold_ae import groups, manifolds
+from manifold_ae.data.seeding import mix
+from manifold_ae.experiments import HAE
+from manifold_ae.groups import FiniteGroup, Group, LieGroup
+from manifold_ae.models import HomomorphismAutoencoder, likelihoods, transitions
+from manifold_ae.nn import MLP
+
+__all__ = ["automatic_blocks", "build_model", "make_representation"]
+
+
+def automatic_blocks(group: Group) -> tuple[int, ...]:
+    """Blocks that suit a group: a plane for a circle, three vectors for SO(3).
+
+    For a finite group, room for its smallest faithful representation, by its factors.
+    """
+    if isinstance(group, FiniteGroup):
+        factors = getattr(group, "factors", (group,))
+        return tuple(size for factor in factors for size in _faithful_blocks(factor))
+    assert isinstance(group, LieGroup)
+    sizes: list[int] = []
+    for factor in getattr(group, "factors", (group,)):
+        if isinstance(factor, groups.SO3):
+            sizes += [3, 3, 3]
+        elif factor.is_abelian and factor.is_compact:
+            sizes += [2] * factor.dim
+        else:
+            sizes.append(factor.matrix_size)
+    return tuple(sizes)
+
+
+def _faithful_blocks(group: FiniteGroup) -> tuple[int, ...]:
+    """Sizes, at least 2, of the smallest irreducible representation that tells elements apart.
+
+    Of several where none does alone, as of a group that is a product without saying so.
+    """
+    g = torch.arange(group.order)
+    fixed = {}
+    for rho in groups.irreps(group):
+        trace = rho.of(g).diagonal(dim1=-2, dim2=-1).sum(-1)
+        fixed[rho] = (trace - rho.size).abs() < 0.5 * (1 - math.cos(2 * math.pi / group.order))
+    sizes: list[int] = []
+    left = torch.ones(group.order, dtype=torch.bool)  # what is not told from the identity
+    while left.sum() > 1:
+        best = min(fixed, key=lambda rho: (int((left & fixed[rho]).sum()), rho.size))
+        left &= fixed.pop(best)
+        sizes.append(max(2, best.size))
+    return tuple(sizes) or (2,)
+
+
+def make_representation(config: HAE, group: Group) -> Any:
+    """What moves latents, by name: a representation, or a ``Transition`` without one."""
+    blocks = config.block_sizes()
+    automatic = automatic_blocks(group)
+    size = config.size or sum(automatic) + config.free
+    if config.model == "unstructured":
+        return transitions.Unstructured(group, size)
+    if config.model == "still":
+        return transitions.Still(group, size)
+    if config.model == "givens":
+        return groups.GivensRepresentation(group, size)
+    if config.model == "given":
+        if not isinstance(group, groups.Torus):
+            return groups.Defining(group)
+        return groups.Sum(
+            *(
+                groups.irrep(group, tuple(int(i == k) for i in range(group.n)))
+                for k in range(group.n)
+            )
+        )
+    phi = config.phi
+    if phi == "auto":
+        phi = "lookup" if isinstance(group, FiniteGroup) else "linear"
+    if blocks == "auto" and not config.size:
+        blocks = automatic
+    return groups.LearnedRepresentation(
+        group,
+        (config.size or None) if isinstance(blocks, tuple) else size,
+        blocks=None if blocks in ("auto", "none") else blocks,
+        phi=phi,
+        orthogonal=config.orthogonal,
+        free=config.free,
+        hidden=config.phi_hidden,
+        scramble=config.scramble,
+    )
+
+
+def build_model(
+    config: HAE, group: Group, event_shape: tuple[int, ...], signal: float
+) -> HomomorphismAutoencoder:
+    """An untrained model; its initial weights are a function of ``config.seed``.
+
+    Arguments:
+        signal: what reconstruction costs to begin with: its weight is 1/signal, so that the other
+            weights mean the same on every kind of data.
+    """
+    manifold = None if config.manifold is None else manifolds.parse(config.manifold)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mix("weights", config.seed))
+        moves = make_representation(config, group)
+        size = moves.size if manifold is None else manifold.embedding_size
+        names = ("bracket", "closure", "frequency", "sparsity", "table")
+        weights = {name: getattr(config, f"{name}_weight") for name in names}
+        known = _penalties_of(moves)
+        fast = config.representation_lr or (30.0 if hasattr(moves, "weight") else 1.0)
+        return HomomorphismAutoencoder(
+            MLP(event_shape, config.encoder_hidden),
+            MLP(size, config.decoder_hidden),
+            moves,
+            likelihoods.named(config.likelihood, event_shape),
+            manifold=manifold,
+            prediction_weight=config.prediction_weight,
+            reconstruction_weight=1.0 / ((config.steps + 1) * signal),
+            penalties={name: weights[name] for name in known if weights[name] > 0},
+            representation_lr=fast,
+            initial_time=config.initial_time,
+        )
+
+
+def _penalties_of(moves: Any) -> tuple[str, ...]:
+    """The names of the penalties that what moves latents has in training."""
+    if not hasattr(moves, "penalties"):
+        return ()
+    if getattr(moves, "phi", None) == "mlp":
+        return tuple(moves.penalties(torch.zeros(1, moves.group.dim)))
+    return tuple(moves.penalties())
