@@ -51,8 +51,7 @@ def test_a_group_without_a_name_is_read_back(group, tmp_path):
     assert loaded.evaluate()["mse"] == trained.evaluate()["mse"]
 
 
-@pytest.mark.parametrize("spec", ["gl:2", "affine:2", "torus:2*so3", "scale-translation:2"])
-@pytest.mark.parametrize("orthogonal", [True, False])
+@pytest.mark.parametrize(("spec", "orthogonal"), [("gl:2", True), ("torus:2*so3", False)])
 def test_every_group_is_measured(spec, orthogonal):
     trained = run.train(TINY.replace(orthogonal=orthogonal), traces=own(groups.parse(spec)))
     found = trained.evaluate()
@@ -128,6 +127,7 @@ def test_unseen_combinations_that_no_test_trace_ends_in_are_undefined():
     config = TINY.replace(
         world=("size=16",), traces=40, steps=1, hold_out="combinations", hold_out_bins=2, horizon=2
     )
-    found = run.train(config).evaluate()
-    print(found)
+    # Of its four test traces two begin unseen, and none ends so from a seen beginning.
+    found = run.train(config.replace(data_seed=1)).evaluate()
+    assert found["held_out_error"] is None and found["held_out_ratio"] is None
     json.dumps(found, allow_nan=False)
