@@ -19,6 +19,7 @@ from torch import Tensor
 
 from manifold_ae.groups.base import Group, LieGroup, product
 from manifold_ae.groups.finite_group import FiniteGroup
+from manifold_ae.groups.logarithm import has_principal_log
 from manifold_ae.numerics import soft_root
 
 __all__ = [
@@ -68,15 +69,26 @@ def random_actions(
 def homomorphism_error(rho: _Represents, X: Tensor, Y: Tensor) -> Tensor:
     r"""E\|ρ(gh) − ρ(g)ρ(h)\| / E\|ρ(gh)\|, a scalar, over pairs of actions g and h.
 
+    Pairs whose product has no principal logarithm, as there are in GL(n) and Affine(n), are left
+    out: gh has no action then.
+
     Args:
         rho: what is measured.
         X: actions g, of shape ``(n, dim)``, or ``(n,)`` of a finite group.
         Y: actions h, of the same shape.
 
     Raises:
-        ValueError: if there are no actions.
+        ValueError: if there are no actions, or no product of two has an action.
     """
     _require_some("X", X)
+    if isinstance(rho.group, LieGroup) and not rho.group.is_compact:
+        holds = has_principal_log(rho.group.matrix(rho.group.compose(*map(rho.group.exp, (X, Y)))))
+        if not holds.any():
+            raise ValueError(
+                f"X and Y: no product of the {len(X)} pairs has a principal logarithm in "
+                f"{rho.group!r}; take more pairs, or smaller actions"
+            )
+        X, Y = X[holds], Y[holds]
     whole = rho(_composed(rho.group, X, Y))
     return _norm(whole - product(rho(X), rho(Y))).mean() / _norm(whole).mean()
 
@@ -207,7 +219,7 @@ def mean_frequency(generators: Tensor, X: Tensor) -> Tensor:
 
     Of a torus it is E Σ \|angle\|, over all planes, in units of the actions: again least for an
     angle a plane where the angles of an action are independent, in whatever coordinates φ sees
-    them.
+    them. Zero where no action moves anything: a ratio to nothing tells of no frequency.
 
     Args:
         generators: φ(X), of shape ``(n, k, k)``.
@@ -216,7 +228,9 @@ def mean_frequency(generators: Tensor, X: Tensor) -> Tensor:
     T = generators.double()
     values = torch.linalg.eigvalsh(product(T.mT, T)).clamp_min(0.0)
     size = soft_root(values).sum(-1).mean() / 2
-    return (size / X.double().abs().mean().clamp_min(1e-12)).to(generators.dtype)
+    amount = X.double().abs().mean()
+    moves = amount > 0
+    return torch.where(moves, size / torch.where(moves, amount, 1.0), 0.0).to(generators.dtype)
 
 
 def frequency(generators: Tensor, parts: Sequence[int]) -> Tensor:

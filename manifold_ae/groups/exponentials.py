@@ -49,7 +49,8 @@ def exp_block(entries: Tensor, size: int, antisymmetric: bool) -> Tensor:
         # The entries above the diagonal of ω̂ are (−z, y, −x).
         minus_z, y, minus_x = entries.unbind(-1)
         return rotations.exp(torch.stack([-minus_x, y, -minus_z], -1))
-    return torch.linalg.matrix_exp(matrix_of(entries, size, antisymmetric))
+    # torch's views the matrices, which a part of a longer row of entries does not allow.
+    return torch.linalg.matrix_exp(matrix_of(entries, size, antisymmetric).contiguous())
 
 
 def _exp_plane(a: Tensor) -> Tensor:

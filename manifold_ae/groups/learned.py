@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from manifold_ae.groups import defects
 from manifold_ae.groups.base import Group, LieGroup
-from manifold_ae.groups.exponentials import entries_of, exp_block, matrix_of
+from manifold_ae.groups.block_layout import BlockLayout
+from manifold_ae.groups.exponentials import exp_block, matrix_of
 from manifold_ae.groups.finite_group import FiniteGroup
 from manifold_ae.groups.irreducible_finite import irreps
-from manifold_ae.groups.rotations import turn
 from manifold_ae.groups.scan import cumulative, tree_pays
 from manifold_ae.groups.scramble import Scramble
 
@@ -90,8 +90,8 @@ class LearnedRepresentation(nn.Module):
         self.block_sizes = _sizes(size, blocks, free)
         self.soft = blocks == "soft"
         self.size = sum(self.block_sizes) + free
-        self._lay_out()
-        if phi != "lookup" and self._entries == 0:
+        self.layout = BlockLayout(self.block_sizes, free, orthogonal)
+        if phi != "lookup" and self.layout.entries == 0:
             raise ValueError(
                 f"blocks = {list(self.block_sizes)}: an orthogonal block of size 1 moves nothing; "
                 "use blocks of size 2 or more, free=, or orthogonal=False"
@@ -99,65 +99,19 @@ class LearnedRepresentation(nn.Module):
         self.scramble = None if scramble is None else Scramble(group.dim, scramble)
         self.network: nn.Module | None = None
         if phi == "linear":
-            self.weight = nn.Parameter(self._random_entries(group.dim).mT.contiguous())
+            self.weight = nn.Parameter(self.layout.random_entries(group.dim).mT.contiguous())
             self._turn_round()
         elif phi == "mlp":
             first = group.dim if self.scramble is None else self.scramble.width
-            self.network = _perceptron(first, hidden, self._entries)
+            self.network = _perceptron(first, hidden, self.layout.entries)
         else:
             assert isinstance(group, FiniteGroup)
-            rows = self._random_entries(group.order - 1)
+            rows = self.layout.random_entries(group.order - 1)
             if not orthogonal:
-                rows = self._random_matrices(group.order - 1)
+                rows = self.layout.random_matrices(group.order - 1)
             self.weight = nn.Parameter(rows)
             if orthogonal:
                 self._set_determinants(group, determinants)
-
-    # ---- layout: blocks of one size are held together ---------------------------------------
-
-    def _lay_out(self) -> None:
-        starts = [0, *itertools.accumulate(self.block_sizes)]
-        self._kinds: list[tuple[int, list[int]]] = []  # (size, which blocks)
-        for size in dict.fromkeys(self.block_sizes):
-            which = [n for n, k in enumerate(self.block_sizes) if k == size]
-            self._kinds.append((size, which))
-        order: list[int] = []  # coordinates, in the order in which blocks are held
-        where = torch.full((self.size, self.size), -1)
-        count = 0
-        for size, which in self._kinds:
-            for block in which:
-                inside = slice(starts[block], starts[block] + size)
-                order += range(self.size)[inside]
-                where[inside, inside] = count + torch.arange(size * size).view(size, size)
-                count += size * size
-        for n in range(self.size - self.free, self.size):
-            order.append(n)
-            where[n, n] = count + 1
-        where[where < 0] = count
-        self._held: Tensor
-        self._order: Tensor
-        self._back: Tensor
-        self.register_buffer("_held", where.flatten(), persistent=False)
-        self.register_buffer("_order", torch.tensor(order), persistent=False)
-        self.register_buffer("_back", torch.argsort(torch.tensor(order)), persistent=False)
-        self._sorted = order == list(range(self.size))
-        self._widths = [
-            len(which) * entries_of(size, self.orthogonal) for size, which in self._kinds
-        ]
-        self._entries = sum(self._widths)
-
-    def _random_entries(self, rows: int) -> Tensor:
-        """Entries of random generators, of shape ``(rows, entries)``."""
-        parts = []
-        for size, which in self._kinds:
-            upper = torch.randn(rows, len(which), entries_of(size, True)) / max(size - 1, 1) ** 0.5
-            if self.orthogonal:
-                parts.append(upper.flatten(1))
-                continue
-            noise = 0.1 * torch.randn(rows, len(which), size, size) / size**0.5
-            matrix = matrix_of(upper, size, True) + (noise + noise.mT) / 2
-            parts.append(matrix.flatten(1))
-        return torch.cat(parts, 1)
 
     @torch.no_grad()
     def _turn_round(self) -> None:
@@ -171,7 +125,7 @@ class LearnedRepresentation(nn.Module):
         basis = torch.eye(self.group.dim, dtype=self.weight.dtype, device=self.weight.device)
         X, Y = basis.unsqueeze(0), basis.unsqueeze(1)
         entries, start = self.weight, 0
-        for (size, which), width in zip(self._kinds, self._widths, strict=True):
+        for (size, which), width in zip(self.layout.kinds, self.layout.widths, strict=True):
             each = width // len(which)
             for _ in which:
                 rows = entries[start : start + each]
@@ -182,14 +136,6 @@ class LearnedRepresentation(nn.Module):
                 if (C * (A @ B - B @ A)).sum() < 0:
                     rows.neg_()
                 start += each
-
-    def _random_matrices(self, rows: int) -> Tensor:
-        """Entries of random orthogonal matrices of both determinants."""
-        parts = [
-            torch.linalg.qr(torch.randn(rows, len(which), size, size))[0].flatten(1)
-            for size, which in self._kinds
-        ]
-        return torch.cat(parts, 1)
 
     def _set_determinants(self, group: FiniteGroup, given: Sequence[Sequence[int]] | None) -> None:
         if given is None:
@@ -223,27 +169,20 @@ class LearnedRepresentation(nn.Module):
                 return action @ self.weight.mT
             return self.network(action if self.scramble is None else self.scramble(action))
 
-    def _by_kind(self, entries: Tensor) -> list[Tensor]:
-        """Entries of shape ``(*, count, k²)`` or ``(*, count, k (k − 1)/2)``, for every size k."""
-        return [
-            part.unflatten(-1, (len(which), entries_of(size, self.orthogonal)))
-            for part, (size, which) in zip(
-                entries.split(self._widths, -1), self._kinds, strict=True
-            )
-        ]
-
     def _blocks(self, action: Tensor) -> list[Tensor]:
         """Blocks of ρ of shape ``(*, count, k, k)``, for every size k."""
         if self.phi == "lookup":
             self.group._require_element("g", action)
             return [blocks[action] for blocks in self._looked_up()]
-        kinds = zip(self._by_kind(self._phi(action)), self._kinds, strict=True)
+        kinds = zip(self.layout.by_kind(self._phi(action)), self.layout.kinds, strict=True)
         return [exp_block(part, size, self.orthogonal) for part, (size, _) in kinds]
 
     def _looked_up(self) -> list[Tensor]:
         """Blocks of all elements of a finite group, ``(order, count, k, k)``."""
         result = []
-        for part, (size, which) in zip(self._by_kind(self.weight), self._kinds, strict=True):
+        for part, (size, which) in zip(
+            self.layout.by_kind(self.weight), self.layout.kinds, strict=True
+        ):
             if self.orthogonal:
                 blocks = exp_block(part, size, True)
                 flips = torch.ones(len(blocks), len(which), 1, size).to(blocks)
@@ -255,19 +194,10 @@ class LearnedRepresentation(nn.Module):
             result.append(torch.cat([eye.expand(1, len(which), size, size), blocks]))
         return result
 
-    def _dense(self, kinds: list[Tensor], diagonal: float) -> Tensor:
-        """The matrices ``(*, size, size)`` with the blocks, and a number for the free part."""
-        if len(self.block_sizes) == 1 and not self.free:
-            return kinds[0].squeeze(-3)
-        flat = [blocks.flatten(-3) for blocks in kinds]
-        ends = flat[0].new_tensor([0.0, diagonal]).expand(*flat[0].shape[:-1], 2)
-        whole = torch.cat([*flat, ends], -1)
-        return whole.index_select(-1, self._held).unflatten(-1, (self.size, self.size))
-
     # ---- what it gives ----------------------------------------------------------------------
 
     def forward(self, action: Tensor) -> Tensor:
-        return self._dense(self._blocks(action), 1.0)
+        return self.layout.dense(self._blocks(action), 1.0)
 
     def matrix(self, action: Tensor) -> Tensor:
         """ρ of actions, of shape ``(*, size, size)``: the same as calling the module."""
@@ -285,9 +215,9 @@ class LearnedRepresentation(nn.Module):
         """
         if self.phi == "lookup":
             raise ValueError(f"{self.group!r} has no Lie algebra: rho(g) is a matrix of the table")
-        kinds = zip(self._by_kind(self._phi(action)), self._kinds, strict=True)
+        kinds = zip(self.layout.by_kind(self._phi(action)), self.layout.kinds, strict=True)
         blocks = [matrix_of(part, size, self.orthogonal) for part, (size, _) in kinds]
-        return self._dense(blocks, 0.0)
+        return self.layout.dense(blocks, 0.0)
 
     def generators(self) -> Tensor:
         """φ of the basis of the Lie algebra, of shape ``(dim, size, size)``."""
@@ -297,13 +227,13 @@ class LearnedRepresentation(nn.Module):
     def blocks(self, action: Tensor) -> tuple[Tensor, ...]:
         """The blocks of ρ in their order, each of shape ``(*, k, k)``, without the free part."""
         found: dict[int, Tensor] = {}
-        for blocks, (_, which) in zip(self._blocks(action), self._kinds, strict=True):
+        for blocks, (_, which) in zip(self._blocks(action), self.layout.kinds, strict=True):
             found.update(zip(which, blocks.unbind(-3), strict=True))
         return tuple(found[n] for n in range(len(self.block_sizes)))
 
     def act(self, action: Tensor, z: Tensor) -> Tensor:
         """ρ(X) z for latents z of shape ``(*, size)``, block by block."""
-        return self._moved(self._blocks(action), z)
+        return self.layout.moved(self._blocks(action), z)
 
     def rollout(self, actions: Tensor, z: Tensor) -> Tensor:
         """ρ(X_t) … ρ(X_1) z for t = 1 … T, of shape ``(*, T, size)``.
@@ -312,36 +242,23 @@ class LearnedRepresentation(nn.Module):
             actions: of shape ``(*, T, dim)``, or ``(*, T)`` of a finite group.
             z: latents before the first action, of shape ``(*, size)``.
         """
+        own = 0 if self.phi == "lookup" else 1
+        if actions.dim() <= own or not actions.shape[-1 - own]:
+            wanted = "(*, T)" if self.phi == "lookup" else f"(*, T, {self.group.dim})"
+            raise ValueError(
+                f"actions has shape {tuple(actions.shape)}: expected {wanted}, one step or more"
+            )
         kinds = self._blocks(actions)
-        if not kinds[0].shape[-4]:
-            raise ValueError(f"actions has shape {tuple(actions.shape)}: expected one step or more")
         along = [blocks.transpose(-4, -3) for blocks in kinds]  # (*, count, T, k, k)
         if all(tree_pays(blocks) for blocks in along):
             products = [cumulative(blocks).transpose(-4, -3) for blocks in along]
-            return self._moved(products, z.unsqueeze(-2))
+            return self.layout.moved(products, z.unsqueeze(-2))
         steps = [blocks.unbind(-4) for blocks in kinds]
         path = []
         for step in zip(*steps, strict=True):
-            z = self._moved(list(step), z)
+            z = self.layout.moved(list(step), z)
             path.append(z)
         return torch.stack(path, -2)
-
-    def _moved(self, kinds: list[Tensor], z: Tensor) -> Tensor:
-        if z.shape[-1:] != (self.size,):
-            raise ValueError(
-                f"z has shape {tuple(z.shape)}; latents have trailing shape ({self.size},)"
-            )
-        held = z if self._sorted else z.index_select(-1, self._order)
-        widths = [size * len(which) for size, which in self._kinds]
-        *parts, rest = held.split([*widths, self.free], -1)
-        moved = [
-            turn(blocks, part.unflatten(-1, (len(which), size))).flatten(-2)
-            for blocks, part, (size, which) in zip(kinds, parts, self._kinds, strict=True)
-        ]
-        if self.free:
-            moved.append(rest.expand(*moved[0].shape[:-1], self.free))
-        whole = moved[0] if len(moved) == 1 else torch.cat(moved, -1)
-        return whole if self._sorted else whole.index_select(-1, self._back)
 
     # ---- penalties --------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from manifold_ae.groups.base import looks_at_values, product, require_values
 
-__all__ = ["inverse", "matrix_log", "orthogonal_log"]
+__all__ = ["has_principal_log", "inverse", "matrix_log", "orthogonal_log"]
 
 #: How far from the identity a root may be: ‖Z‖ ≤ 1/7, and the series' terms fall as 49⁻ᵏ.
 _NEAR = 0.25
@@ -139,14 +139,19 @@ def _distance(A: Tensor, eye: Tensor) -> float:
     return float(gap.amax()) if gap.numel() else 0.0
 
 
-def _require_principal(A: Tensor) -> None:
-    if not looks_at_values():
-        return
+def has_principal_log(A: Tensor) -> Tensor:
+    """Whether matrices ``(*, m, m)`` are in the domain of ``matrix_log``, of shape ``(*)``."""
     finite = torch.isfinite(A).all(-1).all(-1)[..., None, None]
     values = torch.linalg.eigvals(torch.where(finite, A, 0.0).detach().double())
     size = values.abs().amax(-1, keepdim=True)
+    return ((values.real > _ROUNDING * size) | (values.imag.abs() > _ROUNDING * size)).all(-1)
+
+
+def _require_principal(A: Tensor) -> None:
+    if not looks_at_values():
+        return
     require_values(
-        (values.real > _ROUNDING * size) | (values.imag.abs() > _ROUNDING * size),
+        has_principal_log(A),
         lambda: (
             "g has a matrix that is not finite, or has an eigenvalue on the closed negative axis: "
             "such a matrix has no principal logarithm"

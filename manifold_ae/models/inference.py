@@ -25,8 +25,15 @@ def infer_action(transition: Transition, before: Tensor, after: Tensor) -> tuple
     For latents ``(*, size)``. Deterministic: the starting points are always the same.
 
     Raises:
-        ValueError: if a latent is not finite.
+        ValueError: if a latent is not finite, or shapes do not fit.
     """
+    size = transition.size
+    shapes = tuple(before.shape), tuple(after.shape)
+    if any(shape[-1:] != (size,) for shape in shapes) or not _broadcast(*shapes):
+        raise ValueError(
+            f"before and after of shapes {shapes[0]} and {shapes[1]}: expected latents (*, {size}) "
+            "whose batch axes broadcast, one after for every before"
+        )
     batch = torch.broadcast_shapes(before.shape[:-1], after.shape[:-1])
     z = before.expand(*batch, -1).reshape(-1, before.shape[-1])
     target = after.expand(*batch, -1).reshape(-1, before.shape[-1])
@@ -38,6 +45,8 @@ def infer_action(transition: Transition, before: Tensor, after: Tensor) -> tuple
         value, index = _distances(transition, z, target, elements).min(-1)
         return index.reshape(batch), value.reshape(batch)
     assert isinstance(group, LieGroup)
+    if not len(z):
+        return z.new_zeros(*batch, group.dim), z.new_zeros(batch)
     generator = torch.Generator().manual_seed(0)
     random = group.random(STARTS - 1, generator=generator, dtype=torch.float64)
     starts = torch.cat([torch.zeros(1, group.dim, dtype=torch.float64), group.log(random)])
@@ -53,6 +62,11 @@ def infer_action(transition: Transition, before: Tensor, after: Tensor) -> tuple
     rows = torch.arange(len(x), device=x.device)
     found = group.log(group.exp(x[rows, chosen]))  # the principal one of equal actions
     return found.reshape(*batch, group.dim), value[rows, chosen].reshape(batch)
+
+
+def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    pairs = zip(reversed(a), reversed(b), strict=False)
+    return all(m == n or 1 in (m, n) for m, n in pairs)
 
 
 def _distances(transition: Transition, z: Tensor, target: Tensor, actions: Tensor) -> Tensor:

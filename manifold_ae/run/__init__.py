@@ -16,7 +16,8 @@ from manifold_ae.run import delta_vae, homomorphism
 from manifold_ae.run.base import Run
 from manifold_ae.run.delta_vae import VAERun
 from manifold_ae.run.files import read_checkpoint, save_arrays, write_json
-from manifold_ae.run.homomorphism import HAERun, TraceData
+from manifold_ae.run.homomorphism import HAERun
+from manifold_ae.run.traces import TraceData
 
 __all__ = [
     "HAERun",

@@ -21,10 +21,14 @@ from manifold_ae.models import DeltaVAE, known_divergence, likelihoods
 from manifold_ae.nn import MLP
 from manifold_ae.run.base import Run
 from manifold_ae.run.files import prepare_folder, save_arrays
+from manifold_ae.run.support import check_support
 from manifold_ae.run.trials import train_with_restarts
 from manifold_ae.training import Checkpoint, Schedule, Source, make_fabric, write_aside
 
 __all__ = ["VAERun", "build_model", "describe", "load", "load_data", "resolve", "train"]
+
+#: What data are called where a likelihood refuses them, and how to put it right.
+SCALED = ("data, once scaled,", "use --scaling range, or another likelihood")
 
 
 @dataclass(kw_only=True)
@@ -67,7 +71,7 @@ class VAERun(Run):
         if self.model.likelihood.counts:
             data.check_counts(x, "data")
         scaled = self.scaling.apply(x)
-        check_support(self.model.likelihood, scaled)
+        check_support(self.model.likelihood, scaled, *SCALED)
         return scaled.to(self.device)
 
     # ---- use --------------------------------------------------------------------------------
@@ -266,20 +270,6 @@ def resolved_divergence(config: VAE) -> str:
     return known_divergence(manifolds.parse(config.manifold), posterior_of(config))
 
 
-def check_support(likelihood: likelihoods.Likelihood, scaled: Tensor) -> None:
-    """Refuse scaled values that the likelihood gives no meaning to."""
-    if likelihood.support is None or scaled.numel() == 0:
-        return
-    low, high = likelihood.support
-    least, most = scaled.min().item(), scaled.max().item()
-    if least < low or most > high:
-        raise ValueError(
-            f"data, once scaled, run from {least:.4g} to {most:.4g}: likelihood "
-            f"{likelihood.name!r} takes {low:g} to {high:g}; use --scaling range, or another "
-            "likelihood"
-        )
-
-
 def build_model(config: VAE, event_shape: tuple[int, ...]) -> DeltaVAE:
     """An untrained model; its initial weights are a function of ``config.seed``."""
     manifold = manifolds.parse(config.manifold)
@@ -340,7 +330,8 @@ def train(
     fabric = make_fabric(config.device, config.precision, config.devices)
     scaling = Scaling.fit(config.scaling, dataset.train, dataset.value_range)
     schedule = Schedule(config.lr, config.lr_schedule, config.kl_warmup)
-    check_support(likelihoods.named(config.likelihood, dataset.shape), scaling.apply(dataset.train))
+    likelihood = likelihoods.named(config.likelihood, dataset.shape)
+    check_support(likelihood, scaling.apply(dataset.train), *SCALED)
     # What cannot be trained is refused here, before anything is written.
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         build_model(config, dataset.shape).loss(scaling.apply(dataset.train[:2]))

@@ -7,13 +7,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 import safetensors.torch
+import torch
 from torch import nn
 
+from manifold_ae import groups
 from manifold_ae.experiments import Configuration
+from manifold_ae.groups import FiniteGroup, Group
 from manifold_ae.training import Checkpoint, write_aside
 
 __all__ = [
     "existing_checkpoint",
+    "group_of",
+    "group_record",
     "prepare_folder",
     "read_checkpoint",
     "save_arrays",
@@ -99,3 +104,26 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """A JSON file, written aside and renamed."""
     text = json.dumps(content, indent=2) + "\n"
     write_aside(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def group_record(group: Group) -> Any:
+    """A group as a checkpoint holds it: its name, or the table of one that has none."""
+    factors = getattr(group, "factors", ())
+    if factors:
+        return {"factors": [group_record(factor) for factor in factors]}
+    if type(group) is FiniteGroup:
+        matrices = None if group._matrices is None else torch.from_numpy(group._matrices.copy())
+        return {"table": group.table, "matrices": matrices}
+    return group.spec
+
+
+def group_of(record: Any) -> Group:
+    """The group that ``group_record`` wrote down."""
+    if isinstance(record, str):
+        return groups.parse(record)
+    if "factors" in record:
+        return groups.Product(*map(group_of, record["factors"]))
+    matrices = record["matrices"]
+    return FiniteGroup(
+        record["table"].numpy(), None if matrices is None else matrices.double().numpy()
+    )

@@ -14,15 +14,17 @@ from manifold_ae.data import Traces, worlds
 from manifold_ae.data.seeding import generator_for, mix
 from manifold_ae.experiments import HAE
 from manifold_ae.groups import LieGroup
-from manifold_ae.models import HomomorphismAutoencoder, transitions
+from manifold_ae.models import HomomorphismAutoencoder, likelihoods, transitions
 from manifold_ae.run.base import Run
-from manifold_ae.run.building import build_model
-from manifold_ae.run.files import prepare_folder, save_arrays
-from manifold_ae.run.trace_data import TraceData, draw_traces, held_out, load_traces
+from manifold_ae.run.files import group_of, group_record, prepare_folder, save_arrays
+from manifold_ae.run.representations import build_model
+from manifold_ae.run.support import check_support
+from manifold_ae.run.traces import TraceData, draw_traces, held_out, load_traces
 from manifold_ae.run.trials import train_with_restarts
+from manifold_ae.run.unstructured import fit_unstructured
 from manifold_ae.training import Checkpoint, Schedule, make_fabric
 
-__all__ = ["HAERun", "TraceData", "describe", "load", "train"]
+__all__ = ["HAERun", "describe", "load", "train"]
 
 #: Columns of the metrics that are drawn, and what they are called.
 CURVES = {
@@ -33,6 +35,8 @@ CURVES = {
 }
 #: Steps whose predictions are drawn.
 SHOWN_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
+#: Latents of such a deviation, or less, have collapsed: it is what float32 leaves of equal ones.
+COLLAPSED = 1e-6
 
 
 @dataclass(kw_only=True)
@@ -42,14 +46,21 @@ class HAERun(Run):
     config: HAE
     model: HomomorphismAutoencoder
     source: TraceData | None = None
-    #: Whether the traces were handed over, so that the configuration does not name them.
+    #: Whether the traces were handed over, so that the configuration does not say which they are.
     in_memory: bool = False
 
     def traces(self) -> TraceData:
-        """What the run was trained and is tested on, made or read again if need be."""
+        """What the run was trained and is tested on, made or read again if need be.
+
+        Raises:
+            ValueError: if a run that was read back had its traces in memory.
+        """
+        if self.source is None and self.in_memory:
+            raise ValueError(
+                "this run was trained on traces that were given in memory; set run.source to them, "
+                "a TraceData"
+            )
         if self.source is None:
-            if self.in_memory:
-                raise ValueError("this run's traces were given in memory; set run.source to them")
             self.source = load_traces(self.config)
         return self.source
 
@@ -79,7 +90,11 @@ class HAERun(Run):
 
     @torch.no_grad()
     def evaluate(self, *, num_samples: int | None = None, progress: bool = False) -> dict[str, Any]:
-        """Everything that is measured of the model, the same every time; see ``metrics``."""
+        """Everything that is measured of the model, the same every time; see ``metrics``.
+
+        None stands for what is undefined: an error relative to the spread of latents that have
+        none, or over observations of which there are none in the test part.
+        """
         if num_samples is not None:
             raise ValueError(
                 f"num_samples = {num_samples}: a homomorphism autoencoder has no importance "
@@ -100,8 +115,9 @@ class HAERun(Run):
             long.actions.to(self.device),
             batch_size=25,
         )
-        found["rollout"] = rollout.as_dict()
-        found["rollout_growth"] = rollout.prediction[-1] / rollout.prediction[0]
+        found["rollout"] = {**rollout.as_dict(), "unstructured": self._unstructured(long, rollout)}
+        first, last = rollout.prediction[0], rollout.prediction[-1]
+        found["rollout_growth"] = last / first if first > 0 else None
         if isinstance(model.transition, transitions.ByRepresentation) and (
             model.transition.columns == 1
         ):
@@ -122,9 +138,13 @@ class HAERun(Run):
         found["homomorphism_error"] = defects.homomorphism
         found["inverse_error"] = defects.inverse
         found["identity_error"] = defects.identity
-        found["equivariance_error"] = metrics.trace_equivariance(
-            self.model.encode, rho, test.observations.to(self.device), test.actions.to(self.device)
-        )
+        o = test.observations.to(self.device)
+        spread = self.model.encode(o[:, :-1].flatten(0, 1)).double().std(0).amax().item()
+        found["equivariance_error"] = None
+        if spread > COLLAPSED:
+            found["equivariance_error"] = metrics.trace_equivariance(
+                self.model.encode, rho, o, test.actions.to(self.device)
+            )
         actions = groups.defects.random_actions(
             group, 500, generator=generator, dtype=torch.float32, device=self.device
         )
@@ -146,7 +166,25 @@ class HAERun(Run):
             found["character_gap"] = aligned.character_gap
         return found
 
-    def _held_out(self, test: Traces) -> dict[str, float]:
+    def _unstructured(
+        self, long: Traces, rollout: metrics.RolloutErrors
+    ) -> tuple[float | None, ...]:
+        """The error of a network on the same latents, where the model's own dynamics is none."""
+        model, train = self.model, self.traces().train
+        z = self.encode(train.observations.flatten(0, 1)).unflatten(0, (len(train), -1))
+        network = fit_unstructured(
+            model, z.to(self.device), train.actions.to(self.device), self.config.seed
+        )
+        o, steps = long.observations.to(self.device), max(rollout.horizons)
+        path = network.unroll(model.encode(o[:, 0]), long.actions[:, :steps].to(self.device))
+        found = []
+        for h in rollout.horizons:
+            error = (model.decode(path[:, h]) - o[:, h]).square().mean().item()
+            # Nothing keeps such a path where latents are: far enough ahead it may overflow.
+            found.append(error if math.isfinite(error) else None)
+        return tuple(found)
+
+    def _held_out(self, test: Traces) -> dict[str, float | None]:
         """Errors on what training has seen the like of, and ratios to them of what it has not.
 
         ``held_out_ratio`` is of predictions of unseen observations; ``held_out_latent_ratio`` of
@@ -163,14 +201,13 @@ class HAERun(Run):
         gap = (z[:, 1:] - path).square().sum(2).cpu()
         start, target = unseen[:, :1], unseen[:, 1:]
         seen = ~start & ~target
-        base = error[seen].mean().item()
-        found = {"seen_error": base, "held_out_error": error[~start & target].mean().item()}
-        found["held_out_ratio"] = found["held_out_error"] / base
+        base = _mean(error[seen])
+        found = {"seen_error": base, "held_out_error": _mean(error[~start & target])}
+        found["held_out_ratio"] = _ratio(found["held_out_error"], base)
         if not isinstance(self.model.transition, transitions.Still):
-            latent = gap[~start & target].mean() / gap[seen].mean()
-            found["held_out_latent_ratio"] = latent.item()
+            found["held_out_latent_ratio"] = _ratio(_mean(gap[~start & target]), _mean(gap[seen]))
         if start.any():
-            found["held_out_start_ratio"] = error[start & ~target].mean().item() / base
+            found["held_out_start_ratio"] = _ratio(_mean(error[start & ~target]), base)
         return found
 
     def _truth(self, world: worlds.World, size: int) -> Any:
@@ -208,8 +245,8 @@ class HAERun(Run):
         rollout = metrics["rollout"]
         lines += ["", "squared error per feature of predictions, by number of steps"]
         lines.append(f"{'steps':>{width}}  " + "".join(f"{h:>10}" for h in rollout["horizons"]))
-        for name in ("prediction", "copying", "autoencoding"):
-            cells = "".join(f"{value:>10.3g}" for value in rollout[name])
+        for name in ("prediction", "copying", "autoencoding", "unstructured"):
+            cells = "".join(f"{_cell(value):>10}" for value in rollout[name])
             lines.append(f"{name:>{width}}  {cells}")
         return "\n".join(lines)
 
@@ -302,6 +339,18 @@ class HAERun(Run):
         return None if sizes is None else [*sizes, free] if free else list(sizes)
 
 
+def _mean(x: Tensor) -> float | None:
+    return x.mean().item() if x.numel() else None
+
+
+def _ratio(error: float | None, base: float | None) -> float | None:
+    return error / base if error is not None and base else None
+
+
+def _cell(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
 # ---- training -------------------------------------------------------------------------------
 
 
@@ -320,15 +369,26 @@ def train(
         ValueError: if the configuration does not fit the data, or the folder holds another run.
     """
     source = load_traces(config) if traces is None else traces
+    if config.hold_out != "none" and source.world is None:
+        raise ValueError(
+            f"hold_out = {config.hold_out!r}: only of a world; of traces of your own, split them "
+            "with data.hold_out_combinations or data.hold_out_actions before"
+        )
+    likelihood = likelihoods.named(config.likelihood, source.shape)
+    for part in (source.train, source.test):
+        check_support(
+            likelihood, part.observations.flatten(0, 1), "observations",
+            "scale them before, or take another likelihood",
+        )  # fmt: skip
     fabric = make_fabric(config.device, config.precision, config.devices)
     signal, shape, group = source.signal, source.shape, source.group
     extra = {
         "kind": "hae",
         "config": config.to_mapping(),
         "event_shape": list(shape),
-        "group": group.spec,  # type: ignore[attr-defined]
-        "signal": signal,
+        "group": group_record(group),
         "in_memory": traces is not None,
+        "signal": signal,
     }
     # What cannot be trained is refused here, before anything is written.
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -379,7 +439,6 @@ def describe(config: HAE) -> str:
     return (
         f"{config.to_toml()}\n"
         f"{source.train!r}, {len(source.test)} more to test on\n"
-        f"actions up to {source.train.actions.abs().max().item():.3g}\n"
         f"{model.transition!r}\n{parameters:,} parameters, on {fabric.device}\n"
         f"{steps} steps an epoch, {steps * config.epochs:,} in all\n"
         f"first step: " + ", ".join(f"{k} {v.item():.4g}" for k, v in terms.items())
@@ -391,7 +450,7 @@ def load(folder: Path, checkpoint: Checkpoint, *, device: str = "auto") -> HAERu
     try:
         config = HAE.from_mapping(checkpoint.extra["config"])
         shape = tuple(checkpoint.extra["event_shape"])
-        group = groups.parse(checkpoint.extra["group"])
+        group = group_of(checkpoint.extra["group"])
         signal = checkpoint.extra["signal"]
     except KeyError as error:
         raise ValueError(
@@ -406,5 +465,6 @@ def load(folder: Path, checkpoint: Checkpoint, *, device: str = "auto") -> HAERu
         model=model.to(fabric.device),
         device=fabric.device,
         history=checkpoint.history,
+        # Runs of before there was a choice say nothing.
         in_memory=checkpoint.extra.get("in_memory", False),
     )

@@ -1,4 +1,4 @@
-"""The traces that a configuration names: of a world, with what is held out, or in a file."""
+"""Traces for a run: of a world or in a file, and what of them training is not to see."""
 
 import difflib
 import tomllib
@@ -14,7 +14,7 @@ from manifold_ae.data.seeding import generator_for
 from manifold_ae.experiments import HAE
 from manifold_ae.groups import FiniteGroup, Group
 
-__all__ = ["TraceData", "draw_traces", "held_out", "load_traces"]
+__all__ = ["TraceData", "draw_traces", "held_out", "load_traces", "world_options"]
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,21 @@ class TraceData:
 
     @property
     def signal(self) -> float:
-        """Half the squared distance of an observation from the mean one, on average."""
-        o = self.train.observations[:1000].flatten(0, 1).double()
-        signal = (o - o.mean(0)).square().flatten(1).sum(1).mean().item() / 2
-        if not signal > 0:
+        """Half the squared distance of an observation from the mean one, on average.
+
+        Raises:
+            ValueError: if all observations are the same.
+        """
+        o = self.train.observations[:1000].flatten(0, 1)
+        parts = o.split(64)  # in float64, all of them would be twice as large as the data
+        mean = torch.stack([part.double().sum(0) for part in parts]).sum(0) / len(o)
+        distance = sum((part.double() - mean).square().sum().item() for part in parts) / len(o)
+        if distance <= torch.finfo(o.dtype).eps ** 2 * mean.square().sum().item():
             raise ValueError(
-                f"{self.train.name}: all observations are equal, nothing can be learned"
+                f"{self.train.name}: all observations are the same, and there is nothing to learn "
+                "from them; hand over traces in which something is seen to move"
             )
-        return signal
+        return distance / 2
 
     def labels(self, states: Tensor | None) -> Tensor | None:
         """The hidden angles of states, where they are known."""

@@ -1,5 +1,6 @@
-"""A homomorphism autoencoder from its configuration: what moves latents, and the networks."""
+"""What a configuration says is learned: what moves latents, and the model around it."""
 
+import math
 from typing import Any
 
 import torch
@@ -11,14 +12,17 @@ from manifold_ae.groups import FiniteGroup, Group, LieGroup
 from manifold_ae.models import HomomorphismAutoencoder, likelihoods, transitions
 from manifold_ae.nn import MLP
 
-__all__ = ["build_model", "make_representation"]
+__all__ = ["automatic_blocks", "build_model", "make_representation"]
 
 
 def automatic_blocks(group: Group) -> tuple[int, ...]:
-    """Blocks that suit a group: a plane for a circle, three vectors for SO(3)."""
+    """Blocks that suit a group: a plane for a circle, three vectors for SO(3).
+
+    For a finite group, room for its smallest faithful representation, by its factors.
+    """
     if isinstance(group, FiniteGroup):
         factors = getattr(group, "factors", (group,))
-        return (2,) * len(factors)
+        return tuple(size for factor in factors for size in _faithful_blocks(factor))
     assert isinstance(group, LieGroup)
     sizes: list[int] = []
     for factor in getattr(group, "factors", (group,)):
@@ -29,6 +33,25 @@ def automatic_blocks(group: Group) -> tuple[int, ...]:
         else:
             sizes.append(factor.matrix_size)
     return tuple(sizes)
+
+
+def _faithful_blocks(group: FiniteGroup) -> tuple[int, ...]:
+    """Sizes, at least 2, of the smallest irreducible representation that tells elements apart.
+
+    Of several where none does alone, as of a group that is a product without saying so.
+    """
+    g = torch.arange(group.order)
+    fixed = {}
+    for rho in groups.irreps(group):
+        trace = rho.of(g).diagonal(dim1=-2, dim2=-1).sum(-1)
+        fixed[rho] = (trace - rho.size).abs() < 0.5 * (1 - math.cos(2 * math.pi / group.order))
+    sizes: list[int] = []
+    left = torch.ones(group.order, dtype=torch.bool)  # what is not told from the identity
+    while left.sum() > 1:
+        best = min(fixed, key=lambda rho: (int((left & fixed[rho]).sum()), rho.size))
+        left &= fixed.pop(best)
+        sizes.append(max(2, best.size))
+    return tuple(sizes) or (2,)
 
 
 def make_representation(config: HAE, group: Group) -> Any:
@@ -104,5 +127,6 @@ def _penalties_of(moves: Any) -> tuple[str, ...]:
     """The names of the penalties that what moves latents has in training."""
     if not hasattr(moves, "penalties"):
         return ()
-    some = (torch.zeros(1, moves.group.dim),) if getattr(moves, "phi", None) == "mlp" else ()
-    return tuple(moves.penalties(*some))
+    if getattr(moves, "phi", None) == "mlp":
+        return tuple(moves.penalties(torch.zeros(1, moves.group.dim)))
+    return tuple(moves.penalties())
