@@ -129,7 +129,7 @@ def test_a_configuration_file_and_what_overrides_it(tmp_path):
         (["--blocks", "two"], "blocks = 'two'"),
         (["--scramble", "1"], "scramble = 1"),
         (["--devices", "2"], "devices = 2"),
-        (["--epochs", "1"], "restart_epochs = 4"),
+        (["--epochs", "1"], "restart_epochs = 3"),
         (["--model", "still", "--blocks", "2,2"], "blocks = '2,2'"),
         (["--lr", "-1"], "lr = -1.0"),
         (["--likelihood", "cauchy"], "gaussian"),

@@ -21,7 +21,7 @@ def traces(n: int = 20, scale: float = 1.0) -> data.Traces:
 
 def test_equal_observations_are_refused() -> None:
     part = traces(scale=0.0)
-    with pytest.raises(ValueError, match="all observations are equal"):
+    with pytest.raises(ValueError, match="all observations are the same"):
         run.train(SMALL, traces=run.TraceData(part, part))
 
 

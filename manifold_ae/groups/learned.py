@@ -324,6 +324,9 @@ class LearnedRepresentation(nn.Module):
         rows = dict.fromkeys(tuple(row.nonzero().flatten().tolist()) for row in linked)
         return tuple(rows)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
     def extra_repr(self) -> str:
         blocks: Any = "'soft'" if self.soft else list(self.block_sizes)
         free = f", free={self.free}" if self.free else ""

@@ -439,6 +439,7 @@ def describe(config: HAE) -> str:
     return (
         f"{config.to_toml()}\n"
         f"{source.train!r}, {len(source.test)} more to test on\n"
+        f"actions up to {source.train.actions.abs().max().item():.3g}\n"
         f"{model.transition!r}\n{parameters:,} parameters, on {fabric.device}\n"
         f"{steps} steps an epoch, {steps * config.epochs:,} in all\n"
         f"first step: " + ", ".join(f"{k} {v.item():.4g}" for k, v in terms.items())
