@@ -120,9 +120,8 @@ def sample(
     """
     from manifold_ae import run
 
-    given = {
-        name: value for name, value in {"calls": calls, "eta": eta}.items() if value is not None
-    }
+    options = {"calls": calls, "eta": eta}
+    given: dict[str, Any] = {k: value for k, value in options.items() if value is not None}
     loaded = run.load(folder, device=device)
     for path in loaded.save_samples(
         count, output or folder / "samples.npy", seed=seed, progress=not quiet, **given
