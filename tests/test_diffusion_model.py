@@ -7,12 +7,14 @@ import torch
 from torch import nn
 
 from manifold_ae import data
-from manifold_ae.data import mixture_parameters
+from manifold_ae.data import Fresh, mixture_parameters
 from manifold_ae.data.seeding import generator_for
-from manifold_ae.diffusion import Schedule, diffusion_trace, samplers
+from manifold_ae.diffusion import Schedule, diffusion_trace, exact, samplers
 from manifold_ae.metrics import sample_quality, sliced_wasserstein
 from manifold_ae.models import DiffusionModel
 from manifold_ae.nn import MLPDenoiser, TimeEmbedding
+from manifold_ae.training import Schedule as Course
+from manifold_ae.training import fit, make_fabric
 
 POINTS = ("mixture", "moons", "s-curve")
 
@@ -51,9 +53,13 @@ def test_a_denoiser_keeps_shape_and_dtype(shape, dtype, device):
     assert not torch.allclose(network(x, 7), network(x, 8))
 
 
-def test_a_denoiser_begins_at_no_noise(device):
-    network = MLPDenoiser((8, 8), width=8, depth=1).to(device)
-    assert torch.equal(network(torch.randn(3, 8, 8, device=device), 5), torch.zeros(3, 8, 8))
+def test_a_denoiser_begins_in_bounds(dtype, device):
+    """It predicts that all is noise: samples are about half as large as that."""
+    diffusion = DiffusionModel(Schedule.linear(1000), MLPDenoiser((4, 4), 8, 1), (4, 4))
+    diffusion = diffusion.to(device=device, dtype=dtype)
+    x = torch.randn(3, 4, 4, dtype=dtype, device=device)
+    assert torch.equal(diffusion.network(x, 5), x)
+    assert 0.2 < diffusion.sample(100, steps=20).std().item() < 2
 
 
 @pytest.mark.parametrize(
@@ -365,3 +371,34 @@ def test_quality_of_samples(generator):
 def test_wrong_arguments_of_distances_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+# ---- what training reaches ----------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_trained_denoiser_is_near_the_exact_one():
+    """Eight Gaussians: loss within 0.02 of the best, samples within twice the floor of new data."""
+    torch.manual_seed(0)
+    points = data.load("mixture")
+    assert points.draw is not None
+    schedule = Schedule.linear(1000)
+    diffusion = DiffusionModel(schedule, MLPDenoiser(2), (2,))
+    fit(
+        diffusion,
+        Fresh(points.draw, 256, 200, seed=0),
+        epochs=40,
+        schedule=Course(1e-3, "cosine", None),
+        fabric=make_fabric("cpu"),
+        progress=False,
+    )
+    diffusion.eval()
+    means, variances = mixture_parameters()
+    best = exact.mixture(means, variances, schedule)
+    x, t = points.test, torch.randint(1, 1001, (len(points.test),))
+    noise = torch.randn_like(x)
+    noisy = schedule.at(t).sqrt() * x + (1 - schedule.at(t)).sqrt() * noise
+    least = (noise - best(noisy, t)).square().mean().item()
+    assert least <= diffusion.errors(x, t, noise).mean().item() < least + 0.02
+    quality = sample_quality(diffusion.sample(5000), x)
+    assert quality.ratio is not None and quality.ratio < 2

@@ -8,7 +8,7 @@ import click
 
 from manifold_ae import __version__
 from manifold_ae.cli.train import train
-from manifold_ae.experiments import HAE, VAE
+from manifold_ae.experiments import HAE, VAE, Diffusion
 
 
 class _Group(click.Group):
@@ -37,6 +37,7 @@ def main() -> None:
     \b
     manifold-ae train vae --manifold sphere:2 --data digits --out runs/sphere
     manifold-ae train hae --data sprites --out runs/sprites
+    manifold-ae train diffusion --data mixture --out runs/mixture
     manifold-ae evaluate runs/sphere
     manifold-ae encode runs/sphere --data recording.npy -o latents.npz
     """
@@ -50,11 +51,16 @@ _DEVICE = click.option("--device", default="auto", show_default=True, help="auto
 
 @main.command()
 @_RUN
-@click.option("--num-samples", type=click.IntRange(1), help="Importance samples, of a ΔVAE.")
+@click.option(
+    "--num-samples",
+    type=click.IntRange(1),
+    help="Importance samples of a ΔVAE, samples of a diffusion model.",
+)
 @_DEVICE
 def evaluate(folder: Path, num_samples: int | None, device: str) -> None:
     """What RUN reaches on its test data: of a ΔVAE the ELBO, KL, MSE and log-likelihood; of an HAE
-    the errors of rollouts and of the representation."""
+    the errors of rollouts and of the representation; of a diffusion model the distance of samples
+    to data."""
     from manifold_ae import run
 
     loaded = run.load(folder, device=device)
@@ -97,13 +103,32 @@ def plot(folder: Path, device: str) -> None:
 @click.option("-n", "count", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: RUN/samples.npy]")
+@click.option("--calls", type=click.IntRange(1), help="Steps, of a diffusion model.")
+@click.option("--eta", type=click.FloatRange(0), help="η of its steps: 0 for none of new noise.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
 @_DEVICE
-def sample(folder: Path, count: int, seed: int, output: Path | None, device: str) -> None:
-    """New observations from RUN's prior and decoder, as an array and a picture."""
+def sample(
+    folder: Path,
+    count: int,
+    seed: int,
+    output: Path | None,
+    calls: int | None,
+    eta: float | None,
+    quiet: bool,
+    device: str,
+) -> None:
+    """New observations from RUN's prior, as an array and a picture.
+
+    Of a diffusion model also a picture of the chain that leads to them.
+    """
     from manifold_ae import run
 
+    options = {"calls": calls, "eta": eta}
+    given: dict[str, Any] = {k: value for k, value in options.items() if value is not None}
     loaded = run.load(folder, device=device)
-    for path in loaded.save_samples(count, output or folder / "samples.npy", seed=seed):
+    for path in loaded.save_samples(
+        count, output or folder / "samples.npy", seed=seed, progress=not quiet, **given
+    ):
         click.echo(path)
 
 
@@ -130,7 +155,7 @@ def list_(what: str | None) -> None:
 def _entries(heading: str) -> dict[str, str]:
     if heading == "experiments":
         entries = {}
-        for name, kind in {"vae": VAE, "hae": HAE}.items():
+        for name, kind in {"vae": VAE, "hae": HAE, "diffusion": Diffusion}.items():
             keys = ", ".join(field.name for field in dataclasses.fields(kind))
             entries[name] = f"{(kind.__doc__ or '').splitlines()[0]} Keys: {keys}"
         return entries

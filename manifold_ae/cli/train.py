@@ -1,4 +1,4 @@
-"""``train vae`` and ``train hae``: options are fields of a configuration."""
+"""``train vae``, ``train hae``, ``train diffusion``: options are fields of a configuration."""
 
 import functools
 import sys
@@ -8,7 +8,17 @@ from typing import Any
 
 import click
 
-from manifold_ae.experiments import DIVERGENCES, HAE, MODELS, PHIS, POSTERIORS, VAE, Configuration
+from manifold_ae.experiments import (
+    DIVERGENCES,
+    HAE,
+    MODELS,
+    PHIS,
+    POSTERIORS,
+    SCHEDULES,
+    VAE,
+    Configuration,
+    Diffusion,
+)
 
 __all__ = ["train"]
 
@@ -36,8 +46,19 @@ def _fields(kind: type[Configuration]) -> Callable[..., Callable[..., Any]]:
     return field
 
 
-def _training(field: Callable[..., Callable[..., Any]], score: str) -> list[Callable[..., Any]]:
-    """The options that every kind of training has."""
+def _training(
+    field: Callable[..., Callable[..., Any]], score: str | None
+) -> list[Callable[..., Any]]:
+    """The options that every kind of training has, and those of trials with a score."""
+    trials = (
+        []
+        if score is None
+        else [
+            field("kl_warmup", help="Part of training over which the KL's weight rises to 1."),
+            field("restarts", help=f"Short trials, of which the best by {score} goes on."),
+            field("restart_epochs", help="Epochs of a trial."),
+        ]
+    )
     return [
         field("epochs", help="Epochs."),
         field("batch_size", help="Batch size."),
@@ -47,10 +68,8 @@ def _training(field: Callable[..., Callable[..., Any]], score: str) -> list[Call
             type=click.Choice(["constant", "cosine", "one-cycle"]),
             help="How the learning rate goes on.",
         ),
-        field("kl_warmup", help="Part of training over which the KL's weight rises to 1."),
         field("seed", help="Seed of weights, order and noise."),
-        field("restarts", help=f"Short trials, of which the best by {score} goes on."),
-        field("restart_epochs", help="Epochs of a trial."),
+        *trials,
         field("device", help="auto, cpu, cuda or cuda:K."),
         field("precision", help="32-true, bf16-mixed or 16-mixed."),
         field("devices", help="Number of devices; only 1 for now."),
@@ -136,6 +155,30 @@ def _hae_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
+def _diffusion_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    field = _fields(Diffusion)
+    return _options(
+        command,
+        [
+            field("data", help="mixture, moons, s-curve, digits, mnist, torus, or PATH.npy."),
+            click.option("--data-dir", type=click.Path(), help="Folder with the four MNIST files."),
+            field("split", type=click.Choice(["random", "blocks"]), help="blocks for recordings."),
+            field("scaling", help="none, range, standard, max or overall."),
+            field("schedule", type=click.Choice(SCHEDULES), help="Of the noise."),
+            field("steps", help="Steps of noising, T."),
+            field("width", help="Of the denoiser's layers."),
+            field("depth", help="Of the denoiser, in blocks."),
+            field("ema", help="What a step keeps of the average of the weights."),
+            field("steps_per_epoch", help="Steps an epoch where data are drawn afresh."),
+            field("calls", help="Calls of the denoiser for a sample."),
+            field("eta", help="η of the steps of sampling."),
+            field("num_samples", help="Samples held against the data in the end."),
+            *_training(field, None),
+            *_running(),
+        ],
+    )
+
+
 @train.command("vae")
 @_vae_options
 def train_vae(**given: Any) -> None:
@@ -157,6 +200,17 @@ def train_hae(**given: Any) -> None:
     """
     given["world"] = given["world"] or None
     _train(HAE, given, lambda config: f"{Path(config.data).stem}-{config.model}")
+
+
+@train.command("diffusion")
+@_diffusion_options
+def train_diffusion(**given: Any) -> None:
+    """Train a diffusion model on points, digits or arrays of yours, evaluate it and draw it.
+
+    Options come before --set, --set before --config, --config before the defaults. With --resume,
+    the run's own configuration stands, and only what says where it runs may change.
+    """
+    _train(Diffusion, given, lambda config: f"{Path(config.data).stem}-diffusion")
 
 
 def _train(kind: type[Any], given: dict[str, Any], name: Callable[[Any], str]) -> None:

@@ -1,7 +1,18 @@
 """What can be run, as plain frozen dataclasses."""
 
 from manifold_ae.experiments.config import Configuration
+from manifold_ae.experiments.diffusion import SCHEDULES, Diffusion
 from manifold_ae.experiments.hae import HAE, MODELS, PHIS
 from manifold_ae.experiments.vae import DIVERGENCES, POSTERIORS, VAE
 
-__all__ = ["DIVERGENCES", "HAE", "MODELS", "PHIS", "POSTERIORS", "VAE", "Configuration"]
+__all__ = [
+    "DIVERGENCES",
+    "HAE",
+    "MODELS",
+    "PHIS",
+    "POSTERIORS",
+    "SCHEDULES",
+    "VAE",
+    "Configuration",
+    "Diffusion",
+]

@@ -23,9 +23,10 @@ class MLPDenoiser(nn.Module):
         h ← h + V silu(W h + E τ(t)),        ε̂ = V₀ h + g(τ(t)) x,
 
     with h linear in x at first, and τ the sines and cosines of ``TimeEmbedding`` passed through one
-    layer of their own. The second term is there because ε̂ tends to x where all is noise, in every
-    direction and at every size; for the same reason nothing is normalised here. V₀ and g are zero
-    at first: it begins by predicting that there is no noise, at loss 1.
+    layer of their own. The second term is there because ε̂ tends to x where all is noise, at every
+    size of x; for the same reason nothing is normalised here. It begins with V₀ = 0 and g = 1, by
+    predicting that all is noise: then samples stay in bounds, whereas an error of ε̂ that is left
+    over at time T grows by 1/√ᾱ_T, some hundred times, on the way to time 0.
 
     Args:
         event_shape: shape of one x, flattened; an integer n stands for ``(n,)``.
@@ -63,9 +64,9 @@ class MLPDenoiser(nn.Module):
         self.blocks = nn.ModuleList(_Block(width) for _ in range(depth))
         self.leave = nn.Linear(width, features)
         self.gain = nn.Linear(width, 1)
-        for last in (self.leave, self.gain):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        for zero in (self.leave.weight, self.leave.bias, self.gain.weight):
+            nn.init.zeros_(zero)
+        nn.init.ones_(self.gain.bias)
 
     def forward(self, x: Tensor, t: int | Tensor) -> Tensor:
         batch = tuple(x.shape[: x.dim() - len(self.event_shape)])

@@ -18,6 +18,7 @@ from manifold_ae.plots import (
     torus,
 )
 from manifold_ae.plots.charts import Chart, Ticks, chart_grid
+from manifold_ae.plots.clouds import clouds
 from manifold_ae.plots.grids import decoded_grid
 from manifold_ae.plots.history import curves
 from manifold_ae.plots.images import reconstructions, samples
@@ -33,6 +34,7 @@ __all__ = [
     "Chart",
     "Ticks",
     "chart_grid",
+    "clouds",
     "colours",
     "curves",
     "decoded_grid",

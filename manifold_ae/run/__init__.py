@@ -1,6 +1,6 @@
 """Build, train, evaluate, save: the one place where data, models, training and pictures meet.
 
-    trained = run.train(VAE(manifold="sphere:2"), "runs/sphere")     # or an HAE(...)
+    trained = run.train(VAE(manifold="sphere:2"), "runs/sphere")  # or HAE(...), Diffusion(...)
     trained = run.load("runs/sphere")
 
 What is to be run is a configuration of ``manifold_ae.experiments``; a module here for each kind
@@ -11,15 +11,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from manifold_ae.experiments import HAE, VAE, Configuration
-from manifold_ae.run import delta_vae, homomorphism
+from manifold_ae.experiments import HAE, VAE, Configuration, Diffusion
+from manifold_ae.run import delta_vae, diffusion, homomorphism
 from manifold_ae.run.base import Run
 from manifold_ae.run.delta_vae import VAERun
+from manifold_ae.run.diffusion import DiffusionRun
 from manifold_ae.run.files import read_checkpoint, save_arrays, write_json
 from manifold_ae.run.homomorphism import HAERun
 from manifold_ae.run.traces import TraceData
 
 __all__ = [
+    "DiffusionRun",
     "HAERun",
     "Run",
     "TraceData",
@@ -32,21 +34,29 @@ __all__ = [
 ]
 
 #: The name in a checkpoint → the module that has it; those of before there were two say nothing.
-_KINDS: dict[str, ModuleType] = {"vae": delta_vae, "hae": homomorphism}
-_BY_CONFIGURATION: dict[type[Configuration], ModuleType] = {VAE: delta_vae, HAE: homomorphism}
+_KINDS: dict[str, ModuleType] = {
+    "vae": delta_vae,
+    "hae": homomorphism,
+    "diffusion": diffusion,
+}
+_BY_CONFIGURATION: dict[type[Configuration], ModuleType] = {
+    VAE: delta_vae,
+    HAE: homomorphism,
+    Diffusion: diffusion,
+}
 
 
 def train(config: Configuration, folder: Path | str | None = None, **options: Any) -> Any:
     """Train what a configuration says, and keep it in ``folder`` if one is given.
 
     Arguments:
-        config: a ``VAE`` or an ``HAE``.
+        config: a ``VAE``, an ``HAE`` or a ``Diffusion``.
         folder: the run's; nothing is written without one.
         options: ``resume``, ``progress``, ``checkpoint_seconds``, and ``dataset`` (``traces`` of an
             HAE) for data in memory.
 
     Returns:
-        A ``VAERun`` or an ``HAERun``.
+        A ``VAERun``, an ``HAERun`` or a ``DiffusionRun``.
 
     Raises:
         ValueError: if the configuration does not fit the data, or the folder holds another run.
@@ -61,7 +71,7 @@ def describe(config: Configuration) -> str:
 
 
 def load(folder: Path | str, *, device: str = "auto") -> Any:
-    """A run from its folder, ready to encode, evaluate and draw: a ``VAERun`` or an ``HAERun``.
+    """A run from its folder, ready to use, evaluate and draw: what ``train`` returned.
 
     Raises:
         ValueError: if the folder holds no checkpoint, or a damaged one.

@@ -45,8 +45,14 @@ class Run(ABC):
         """Where the rows of a data file lie, as arrays by name."""
 
     @abstractmethod
-    def save_samples(self, n: int, path: Path, *, seed: int = 0) -> list[Path]:
-        """New observations as a ``.npy`` file, and a picture of them; the paths."""
+    def save_samples(
+        self, n: int, path: Path, *, seed: int = 0, progress: bool = False, **options: Any
+    ) -> list[Path]:
+        """New observations as a ``.npy`` file, and a picture of them; the paths.
+
+        Raises:
+            ValueError: for an option that samples of such a model do not have.
+        """
 
     @abstractmethod
     def draw(self, *, seed: int = 0) -> list[Path]:

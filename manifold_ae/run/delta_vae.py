@@ -166,10 +166,16 @@ class VAERun(Run):
         x = data.read_array(source)
         return {**self.encode(x), "rows": np.arange(len(x))}
 
-    def save_samples(self, n: int, path: Path, *, seed: int = 0) -> list[Path]:
+    def save_samples(
+        self, n: int, path: Path, *, seed: int = 0, progress: bool = False, **options: Any
+    ) -> list[Path]:
         """New observations as a ``.npy`` file, and beside it a picture of up to 64; the paths."""
         from manifold_ae import plots
 
+        for name, value in options.items():
+            raise ValueError(
+                f"{name} = {value!r}: samples of a ΔVAE are decoded at once; leave it out"
+            )
         if path.suffix != ".npy":
             raise ValueError(f"{path}: samples are written as .npy, and a picture beside as .png")
         x = self.sample(n, seed=seed)

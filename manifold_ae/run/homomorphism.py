@@ -274,7 +274,9 @@ class HAERun(Run):
         z = self.encode(traces.observations.flatten(0, 1)).unflatten(0, (len(traces), -1))
         return {"latents": z.numpy(), "actions": traces.actions.numpy()}
 
-    def save_samples(self, n: int, path: Path, *, seed: int = 0) -> list[Path]:
+    def save_samples(
+        self, n: int, path: Path, *, seed: int = 0, progress: bool = False, **options: Any
+    ) -> list[Path]:
         raise NotImplementedError(
             "a homomorphism autoencoder has no prior of single observations to sample from; draw "
             "its pictures with `plot`, or use run.rollout and model.traverse"
