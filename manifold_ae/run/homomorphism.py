@@ -102,9 +102,8 @@ class HAERun(Run):
         if source.world is None:
             return source.test[: self.config.num_rollouts]
         generator = generator_for("long traces", self.config.data_seed)
-        return _draw_traces(
-            self.config, source.world, self.config.num_rollouts, self.config.horizon, generator
-        )
+        steps = min(self.config.horizon, source.world.longest or self.config.horizon)
+        return _draw_traces(self.config, source.world, self.config.num_rollouts, steps, generator)
 
     @torch.no_grad()
     def evaluate(self, *, num_samples: int | None = None, progress: bool = False) -> dict[str, Any]:
@@ -127,6 +126,7 @@ class HAERun(Run):
             model,
             long.observations.to(self.device),
             long.actions.to(self.device),
+            horizons=sorted({*metrics.HORIZONS, long.steps}),
             batch_size=25,
         )
         found["rollout"] = rollout.as_dict()
@@ -159,9 +159,11 @@ class HAERun(Run):
         )
         matrices = rho(actions)
         if hasattr(rho, "generators") and getattr(rho, "phi", "") == "linear":
-            blocks = metrics.find_blocks(rho.generators(), orthogonal=self.config.orthogonal)
+            blocks = metrics.find_blocks(
+                rho.generators(), orthogonal=is_orthogonal(self.config, group)
+            )
         else:
-            blocks = metrics.find_blocks(matrices, orthogonal=self.config.orthogonal)
+            blocks = metrics.find_blocks(matrices, orthogonal=is_orthogonal(self.config, group))
         found["blocks"] = list(blocks.sizes)
         found["off_block_energy"] = blocks.off_block
         world = self.traces().world
@@ -420,8 +422,9 @@ def load_traces(config: HAE) -> TraceData:
 def _draw_traces(
     config: HAE, world: worlds.World, count: int, steps: int, generator: torch.Generator
 ) -> Traces:
-    """Traces of a world; ``largest`` is an angle, which actions of a finite group have not."""
-    largest = None if isinstance(world.group, FiniteGroup) else config.largest
+    """Traces of a world; ``largest`` is an angle, which only compact Lie groups have."""
+    turns = isinstance(world.group, LieGroup) and world.group.is_compact
+    largest = config.largest if turns else None
     return world.traces(count, steps, generator=generator, largest=largest)
 
 
@@ -463,6 +466,11 @@ def automatic_blocks(group: Group) -> tuple[int, ...]:
     return tuple(sizes)
 
 
+def is_orthogonal(config: HAE, group: Group) -> bool:
+    """Whether ρ is to be orthogonal: by itself where every representation is equivalent to one."""
+    return group.is_compact if config.orthogonal is None else config.orthogonal
+
+
 def make_representation(config: HAE, group: Group) -> Any:
     """What moves latents, by name: a representation, or a ``Transition`` without one."""
     blocks = config.block_sizes()
@@ -493,7 +501,7 @@ def make_representation(config: HAE, group: Group) -> Any:
         (config.size or None) if isinstance(blocks, tuple) else size,
         blocks=None if blocks in ("auto", "none") else blocks,
         phi=phi,
-        orthogonal=config.orthogonal,
+        orthogonal=is_orthogonal(config, group),
         free=config.free,
         hidden=config.phi_hidden,
         scramble=config.scramble,
