@@ -1,5 +1,6 @@
 """Measures of what was learned."""
 
+from manifold_ae.metrics.actions import ActionDefects, action_defects, residual_of_moves
 from manifold_ae.metrics.alignment import Alignment, align, align_matrices
 from manifold_ae.metrics.blocks import Blocks, find_blocks, off_block_energy
 from manifold_ae.metrics.disentanglement import Disentanglement, GivenFactor, d_lsbd, dispersion
@@ -11,12 +12,14 @@ from manifold_ae.metrics.topology import winding_matrix
 
 __all__ = [
     "HORIZONS",
+    "ActionDefects",
     "Alignment",
     "Blocks",
     "Disentanglement",
     "GivenFactor",
     "HomomorphismDefects",
     "RolloutErrors",
+    "action_defects",
     "align",
     "align_matrices",
     "d_lsbd",
@@ -27,6 +30,7 @@ __all__ = [
     "find_blocks",
     "homomorphism_defects",
     "off_block_energy",
+    "residual_of_moves",
     "rollout_errors",
     "trace_equivariance",
     "winding_matrix",

@@ -134,7 +134,7 @@ class HAERun(Run):
         if isinstance(model.transition, transitions.ByRepresentation) and (
             model.transition.columns == 1
         ):
-            found |= self._of_representation(test)
+            found |= self._of_representation(test, long)
         found |= self._disentanglement()
         if self.config.hold_out != "none":
             found |= self._held_out(test)
@@ -142,12 +142,20 @@ class HAERun(Run):
         found["epochs"] = len(self.history)
         return found
 
-    def _of_representation(self, test: Traces) -> dict[str, Any]:
+    def _of_representation(self, test: Traces, long: Traces) -> dict[str, Any]:
         """What ρ alone tells, and how well the encoder follows it."""
         rho, group = self.model.representation, self.model.group
         found: dict[str, Any] = {}
         generator = generator_for("defects", self.config.seed, device=self.device)
-        defects = metrics.homomorphism_defects(rho, generator=generator, device=self.device)
+        # Without a Haar law, over the actions that occur, and their products.
+        occurring = isinstance(group, LieGroup) and not group.is_compact and long.steps > 1
+        if occurring:
+            defects = metrics.action_defects(rho, long.actions.to(self.device))
+            found["homomorphism_error_of_moves"] = defects.homomorphism_of_moves
+            composed = defects.composition
+            found["composition_error"] = composed if math.isfinite(composed) else None
+        else:
+            defects = metrics.homomorphism_defects(rho, generator=generator, device=self.device)
         found["homomorphism_error"] = defects.homomorphism
         found["inverse_error"] = defects.inverse
         found["identity_error"] = defects.identity
@@ -157,6 +165,8 @@ class HAERun(Run):
         actions = groups.defects.random_actions(
             group, 500, generator=generator, dtype=torch.float32, device=self.device
         )
+        if occurring:
+            actions = test.actions.flatten(0, 1)[:500].to(self.device)
         matrices = rho(actions)
         if hasattr(rho, "generators") and getattr(rho, "phi", "") == "linear":
             blocks = metrics.find_blocks(
@@ -175,6 +185,9 @@ class HAERun(Run):
             condition = aligned.condition
             found["alignment_condition"] = condition if math.isfinite(condition) else None
             found["character_gap"] = aligned.character_gap
+            if occurring and truth.size == rho.size:
+                moves = metrics.residual_of_moves(aligned, truth(actions))
+                found["alignment_residual_of_moves"] = moves
         return found
 
     def _held_out(self, test: Traces) -> dict[str, float]:

@@ -5,14 +5,14 @@ The actions are the steps of the process, elements of `groups.ScaleTranslation(2
 
     x ↦ s x + b,        (s, b) = exp(a, v) = (eᵃ, φ₁(a) v).
 
-Points move by the matrix [[s I, b], [0, 1]] on (x, 1): that is `truth`, of size 3, and the least that
-a homomorphism autoencoder has to find. The picture is no linear function of x, so that the identity
-is no encoder.
+Points move by the matrix [[s I, b], [0, 1]] on (x, 1): that is `truth`, of size 3, and the least
+that a homomorphism autoencoder has to find. The picture is no linear function of x, so that the
+identity is no encoder.
 
-It departs from other worlds in this: states are points, not elements, and the group's action on them
-is transitive but not free (what scales about a point leaves it in place); and actions are not drawn
-from a law of their own, but are those that the process takes from states of its own. `traces` are
-windows of whole chains, each at a random place.
+It departs from other worlds in this: states are points, not elements, and the group's action on
+them is transitive but not free (what scales about a point leaves it in place); and actions are not
+drawn from a law of their own, but are those that the process takes from states of its own. `traces`
+are windows of whole chains, each at a random place.
 """
 
 import math
@@ -167,8 +167,8 @@ class Diffusion(ProcessWorld):
 
     A blob is exp −\|u − x\|²/2w², averaged over each pixel; **x runs to the right and y down**, the
     picture covers [−reach, reach]², and a blob beyond its border leaves it. Noise is removed with
-    the exact score of the data. VP, DDPM and DDIM take `length` steps of the linear schedule of 1,000
-    steps; VE adds the variance of the data once more, in equal steps.
+    the exact score of the data. VP, DDPM and DDIM take `length` steps of the linear schedule of
+    1,000 steps; VE adds the variance of the data once more, in equal steps.
 
     Arguments:
         kind: `"vp"`, `"ve"`, `"ddpm"` or `"ddim"`.

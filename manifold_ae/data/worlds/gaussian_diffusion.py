@@ -1,12 +1,13 @@
 r"""Gaussian data, where a DDIM step is one affine map for all states: the oracle.
 
-With the exact score of N(m, diag λ) the predicted noise is affine in x, and the whole of a step from
-time t to s is one and the same element of `groups.ScaleTranslation(n, diagonal=True)`,
+With the exact score of N(m, diag λ) the predicted noise is affine in x, and the whole of a step
+from time t to s is one and the same element of `groups.ScaleTranslation(n, diagonal=True)`,
 
     x ↦ S x + b,        S_i = a + c √(1 − ᾱ_t)/D_i,   b_i = −c √(ᾱ_t (1 − ᾱ_t)) m_i/D_i,
 
-with D_i = ᾱ_t λ_i + 1 − ᾱ_t, a = √(ᾱ_s/ᾱ_t) and c = √(1 − ᾱ_s) − a √(1 − ᾱ_t): see `manifold_ae.diffusion.gaussian_step`. Vectors are seen as they are, so
-that a linear encoder suffices, and nothing but the representation is left to find.
+with D_i = ᾱ_t λ_i + 1 − ᾱ_t, a = √(ᾱ_s/ᾱ_t) and c = √(1 − ᾱ_s) − a √(1 − ᾱ_t): see
+`manifold_ae.diffusion.gaussian_step`. Vectors are seen as they are, so that a linear encoder
+suffices, and nothing but the representation is left to find.
 """
 
 from itertools import pairwise
