@@ -88,11 +88,11 @@ def read(path: Path) -> dict[str, Any]:
     return {"machine": f"{platform.machine()}, one thread", "torch": torch.__version__, "runs": {}}
 
 
-def summarise(content: dict[str, Any]) -> None:
+def summarise(content: dict[str, Any], summary: tuple[str, ...] = SUMMARY) -> None:
     """Means and spreads over the seeds, and the largest of every figure, beside the runs."""
     content["seeds"] = max(len(seeds) for seeds in content["runs"].values())
     content["mean"], content["most"] = {}, {}
-    for key in SUMMARY:
+    for key in summary:
         for name, seeds in content["runs"].items():
             values = [found[key] for found in seeds.values() if found.get(key) is not None]
             if not values:

@@ -10,7 +10,7 @@ with D_i = ᾱ_t λ_i + 1 − ᾱ_t, a = √(ᾱ_s/ᾱ_t) and c = √(1 − ᾱ_
 suffices, and nothing but the representation is left to find.
 """
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -32,7 +32,9 @@ LIMIT = 8.0
 class GaussianDiffusion(ProcessWorld):
     """Vectors of a Gaussian under DDIM steps, seen as they are.
 
-    A chain takes `length` steps of the linear schedule of 1,000 steps, from noise to data.
+    A chain visits `length` + 1 times of the linear schedule of 1,000 steps, from noise to data.
+    Traces visit a random subset of these, each its own: steps from every time to the next alone are
+    small, and one family of one parameter, which many representations fit nearly as well.
 
     Arguments:
         dim: The number of coordinates.
@@ -59,10 +61,14 @@ class GaussianDiffusion(ProcessWorld):
         self.mean, self.variances = (
             torch.linspace(*ends, dim, dtype=torch.float64) for ends in (MEANS, VARIANCES)
         )
-        self._steps = torch.stack(
-            [gaussian_step(self.schedule, t, s, self.mean, self.variances)
-             for t, s in pairwise(self.times)]
-        )  # fmt: skip
+        steps = [
+            gaussian_step(self.schedule, t, s, self.mean, self.variances)
+            for t, s in pairwise(self.times)
+        ]
+        # What leads from noise to each of the times.
+        self._from_noise = torch.stack(
+            list(accumulate(steps, lambda g, h: group.compose(h, g), initial=_identity(group)))
+        )
 
     def _windows(
         self, n: int, steps: int, generator: torch.Generator | None
@@ -70,15 +76,14 @@ class GaussianDiffusion(ProcessWorld):
         assert isinstance(self.group, ScaleTranslation)
         place = None if generator is None else generator.device
         x = torch.randn(n, self.group.n, generator=generator, dtype=torch.float64, device=place)
-        elements = self._steps.to(x.device)
-        states = [x]
-        for g in elements:
-            states.append(self.group.act(g, states[-1]))
-        shape = (n, 1)
-        first = torch.randint(self.length - steps + 1, shape, generator=generator, device=place)
-        places = first + torch.arange(steps + 1, device=place)
-        rows = torch.arange(n, device=place).unsqueeze(-1)
-        return torch.stack(states, 1)[rows, places], self.group.log(elements)[places[:, :-1]]
+        order = torch.rand(n, self.length + 1, generator=generator, device=place).argsort(1)
+        g = self._from_noise.to(x.device)[order[:, : steps + 1].sort(1).values]
+        between = self.group.compose(g[:, 1:], self.group.inverse(g[:, :-1]))
+        return self.group.act(g, x.unsqueeze(1)), self.group.log(between)
 
     def _draw(self, states: Tensor) -> Tensor:
         return states
+
+
+def _identity(group: ScaleTranslation) -> Tensor:
+    return group.identity(dtype=torch.float64)
