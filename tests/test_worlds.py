@@ -160,12 +160,14 @@ def test_small_actions_stay_small(which, generator):
 
 
 def test_every_name_has_a_line_and_options():
-    assert set(worlds.names()) == {"grid-world", "sprites", "pictures", "solids", "fields"}
+    assert set(worlds.names()) == {
+        "diffusion", "fields", "gaussian-diffusion", "grid-world", "pictures", "solids", "sprites",
+    }  # fmt: skip
     assert all(line and "\n" not in line for line in worlds.names().values())
     assert worlds.options("solids")["cubes"] == 5
     for name in worlds.names():
         assert worlds.load(name).name == name
-        assert worlds.load(name).stabiliser == "trivial"
+        assert worlds.load(name).stabiliser.startswith("scalings" if "diff" in name else "trivial")
     assert "axis" in worlds.load("fields", degree=1).stabiliser
     assert repr(worlds.load("fields", size=9)) == "Fields(degree=4, size=9, seed=0)"
     assert make("sprites").angles == ("x", "y")

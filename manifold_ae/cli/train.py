@@ -142,7 +142,12 @@ def _hae_options(command: Callable[..., Any]) -> Callable[..., Any]:
             field("phi", type=click.Choice(PHIS), help="Map from actions to generators."),
             field("blocks", help="Sizes as 2,2,1; auto, soft or none."),
             field("size", help="Size of the representation, where blocks do not say it."),
-            field("orthogonal", flag="--orthogonal/--general", help="Kind of matrices."),
+            field(
+                "orthogonal",
+                flag="--orthogonal/--general",
+                type=bool,
+                help="Kind of matrices; by default orthogonal where the group is compact.",
+            ),
             field("free", help="Further latents that no action moves."),
             field("scramble", type=int, help="Seed of a network that hides the actions."),
             field("manifold", help="Latent manifold of a variational model."),

@@ -44,7 +44,8 @@ class HAE(Configuration):
     blocks: str = "auto"
     #: Size of the representation where the blocks do not say it; 0 for that of "auto" blocks.
     size: int = 0
-    orthogonal: bool = True
+    #: By default where the group is finite or compact.
+    orthogonal: bool | None = None
     #: Further latent dimensions that no action moves.
     free: int = 0
     #: Seed of a frozen network through which actions pass before φ (phi = "mlp").

@@ -1,5 +1,6 @@
 """Measures of what was learned."""
 
+from manifold_ae.metrics.actions import ActionDefects, action_defects, residual_of_moves
 from manifold_ae.metrics.alignment import Alignment, align, align_matrices
 from manifold_ae.metrics.blocks import Blocks, find_blocks, off_block_energy
 from manifold_ae.metrics.disentanglement import Disentanglement, GivenFactor, d_lsbd, dispersion
@@ -12,6 +13,7 @@ from manifold_ae.metrics.wasserstein import SampleQuality, sample_quality, slice
 
 __all__ = [
     "HORIZONS",
+    "ActionDefects",
     "Alignment",
     "Blocks",
     "Disentanglement",
@@ -19,6 +21,7 @@ __all__ = [
     "HomomorphismDefects",
     "RolloutErrors",
     "SampleQuality",
+    "action_defects",
     "align",
     "align_matrices",
     "d_lsbd",
@@ -29,6 +32,7 @@ __all__ = [
     "find_blocks",
     "homomorphism_defects",
     "off_block_energy",
+    "residual_of_moves",
     "rollout_errors",
     "sample_quality",
     "sliced_wasserstein",

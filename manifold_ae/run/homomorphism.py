@@ -17,7 +17,7 @@ from manifold_ae.groups import LieGroup
 from manifold_ae.models import HomomorphismAutoencoder, likelihoods, transitions
 from manifold_ae.run.base import Run
 from manifold_ae.run.files import group_of, group_record, prepare_folder, save_arrays
-from manifold_ae.run.representations import build_model
+from manifold_ae.run.representations import build_model, is_orthogonal
 from manifold_ae.run.support import check_support
 from manifold_ae.run.traces import TraceData, draw_traces, held_out, load_traces
 from manifold_ae.run.trials import train_with_restarts
@@ -84,9 +84,8 @@ class HAERun(Run):
         if source.world is None:
             return source.test[: self.config.num_rollouts]
         generator = generator_for("long traces", self.config.data_seed)
-        return draw_traces(
-            self.config, source.world, self.config.num_rollouts, self.config.horizon, generator
-        )
+        steps = min(self.config.horizon, source.world.longest or self.config.horizon)
+        return draw_traces(self.config, source.world, self.config.num_rollouts, steps, generator)
 
     @torch.no_grad()
     def evaluate(self, *, num_samples: int | None = None, progress: bool = False) -> dict[str, Any]:
@@ -113,6 +112,7 @@ class HAERun(Run):
             model,
             long.observations.to(self.device),
             long.actions.to(self.device),
+            horizons=sorted({*metrics.HORIZONS, long.steps}),
             batch_size=25,
         )
         found["rollout"] = {**rollout.as_dict(), "unstructured": self._unstructured(long, rollout)}
@@ -121,7 +121,7 @@ class HAERun(Run):
         if isinstance(model.transition, transitions.ByRepresentation) and (
             model.transition.columns == 1
         ):
-            found |= self._of_representation(test)
+            found |= self._of_representation(test, long)
         found |= self._disentanglement()
         if self.config.hold_out != "none":
             found |= self._held_out(test)
@@ -129,12 +129,20 @@ class HAERun(Run):
         found["epochs"] = len(self.history)
         return found
 
-    def _of_representation(self, test: Traces) -> dict[str, Any]:
+    def _of_representation(self, test: Traces, long: Traces) -> dict[str, Any]:
         """What ρ alone tells, and how well the encoder follows it."""
         rho, group = self.model.representation, self.model.group
         found: dict[str, Any] = {}
         generator = generator_for("defects", self.config.seed, device=self.device)
-        defects = metrics.homomorphism_defects(rho, generator=generator, device=self.device)
+        # Without a Haar law, over the actions that occur, and their products.
+        occurring = isinstance(group, LieGroup) and not group.is_compact and long.steps > 1
+        if occurring:
+            defects = metrics.action_defects(rho, long.actions.to(self.device))
+            found["homomorphism_error_of_moves"] = defects.homomorphism_of_moves
+            composed = defects.composition
+            found["composition_error"] = composed if math.isfinite(composed) else None
+        else:
+            defects = metrics.homomorphism_defects(rho, generator=generator, device=self.device)
         found["homomorphism_error"] = defects.homomorphism
         found["inverse_error"] = defects.inverse
         found["identity_error"] = defects.identity
@@ -148,22 +156,31 @@ class HAERun(Run):
         actions = groups.defects.random_actions(
             group, 500, generator=generator, dtype=torch.float32, device=self.device
         )
+        if occurring:
+            actions = test.actions.flatten(0, 1)[:500].to(self.device)
         matrices = rho(actions)
         if hasattr(rho, "generators") and getattr(rho, "phi", "") == "linear":
-            blocks = metrics.find_blocks(rho.generators(), orthogonal=self.config.orthogonal)
+            blocks = metrics.find_blocks(
+                rho.generators(), orthogonal=is_orthogonal(self.config, group)
+            )
         else:
-            blocks = metrics.find_blocks(matrices, orthogonal=self.config.orthogonal)
+            blocks = metrics.find_blocks(matrices, orthogonal=is_orthogonal(self.config, group))
         found["blocks"] = list(blocks.sizes)
         found["off_block_energy"] = blocks.off_block
         world = self.traces().world
         truth = None if world is None else self._truth(world, rho.size)
         if truth is not None:
-            aligned = metrics.align_matrices(matrices, truth(actions))
+            # Small actions tell little apart: what is nearly aligned has to be nearer.
+            tolerance = 0.01 if occurring else 0.1
+            aligned = metrics.align_matrices(matrices, truth(actions), tolerance=tolerance)
             found["alignment_residual"] = aligned.residual
             # Infinite where every alignment is singular, and JSON has no infinity.
             condition = aligned.condition
             found["alignment_condition"] = condition if math.isfinite(condition) else None
             found["character_gap"] = aligned.character_gap
+            if occurring and truth.size == rho.size:
+                moves = metrics.residual_of_moves(aligned, truth(actions))
+                found["alignment_residual_of_moves"] = moves
         return found
 
     def _unstructured(

@@ -12,7 +12,7 @@ from manifold_ae.groups import FiniteGroup, Group, LieGroup
 from manifold_ae.models import HomomorphismAutoencoder, likelihoods, transitions
 from manifold_ae.nn import MLP
 
-__all__ = ["automatic_blocks", "build_model", "make_representation"]
+__all__ = ["automatic_blocks", "build_model", "is_orthogonal", "make_representation"]
 
 
 def automatic_blocks(group: Group) -> tuple[int, ...]:
@@ -54,6 +54,11 @@ def _faithful_blocks(group: FiniteGroup) -> tuple[int, ...]:
     return tuple(sizes) or (2,)
 
 
+def is_orthogonal(config: HAE, group: Group) -> bool:
+    """Whether ρ is to be orthogonal: by itself where every representation is equivalent to one."""
+    return group.is_compact if config.orthogonal is None else config.orthogonal
+
+
 def make_representation(config: HAE, group: Group) -> Any:
     """What moves latents, by name: a representation, or a ``Transition`` without one."""
     blocks = config.block_sizes()
@@ -84,7 +89,7 @@ def make_representation(config: HAE, group: Group) -> Any:
         (config.size or None) if isinstance(blocks, tuple) else size,
         blocks=None if blocks in ("auto", "none") else blocks,
         phi=phi,
-        orthogonal=config.orthogonal,
+        orthogonal=is_orthogonal(config, group),
         free=config.free,
         hidden=config.phi_hidden,
         scramble=config.scramble,

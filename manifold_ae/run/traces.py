@@ -12,7 +12,7 @@ from manifold_ae import data, groups
 from manifold_ae.data import Traces, worlds
 from manifold_ae.data.seeding import generator_for
 from manifold_ae.experiments import HAE
-from manifold_ae.groups import FiniteGroup, Group
+from manifold_ae.groups import Group, LieGroup
 
 __all__ = ["TraceData", "draw_traces", "held_out", "load_traces", "world_options"]
 
@@ -147,8 +147,9 @@ def load_traces(config: HAE) -> TraceData:
 def draw_traces(
     config: HAE, world: worlds.World, count: int, steps: int, generator: torch.Generator
 ) -> Traces:
-    """Traces of a world; ``largest`` is an angle, which actions of a finite group have not."""
-    largest = None if isinstance(world.group, FiniteGroup) else config.largest
+    """Traces of a world; ``largest`` is an angle, which only compact Lie groups have."""
+    turns = isinstance(world.group, LieGroup) and world.group.is_compact
+    largest = config.largest if turns else None
     return world.traces(count, steps, generator=generator, largest=largest)
 
 

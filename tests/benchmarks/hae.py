@@ -88,7 +88,7 @@ def read(path: Path) -> dict[str, Any]:
     return {"machine": f"{platform.machine()}, one thread", "torch": torch.__version__, "runs": {}}
 
 
-def summarise(content: dict[str, Any]) -> None:
+def summarise(content: dict[str, Any], summary: tuple[str, ...] = SUMMARY) -> None:
     """Means and spreads over the seeds, and the largest of every figure, beside the runs.
 
     A condition number that is infinite, of a run that has not found the true representation, is
@@ -99,7 +99,7 @@ def summarise(content: dict[str, Any]) -> None:
     for name, seeds in content["runs"].items():
         if any("alignment_residual" in found for found in seeds.values()):
             aligned[name] = f"{sum(map(is_aligned, seeds.values()))} of {len(seeds)}"
-        for key in SUMMARY:
+        for key in summary:
             values = [found[key] for found in seeds.values() if key in found]
             if not values:
                 continue

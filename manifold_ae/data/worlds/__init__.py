@@ -8,7 +8,9 @@ A new world is a file beside this one, with a class under `register`, and its li
 """
 
 from .base import HiddenFactor, World
+from .diffusion import Diffusion
 from .fields import Fields
+from .gaussian_diffusion import GaussianDiffusion
 from .grid_world import GridWorld
 from .pictures import Pictures
 from .registry import load, names, options, register
@@ -17,7 +19,9 @@ from .sprites import BorderedSprites, Sprites
 
 __all__ = [
     "BorderedSprites",
+    "Diffusion",
     "Fields",
+    "GaussianDiffusion",
     "GridWorld",
     "HiddenFactor",
     "Pictures",

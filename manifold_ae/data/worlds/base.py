@@ -64,6 +64,8 @@ class World(ABC):
     stabiliser: str = "trivial"
     #: Bounds of the observations' values.
     value_range: tuple[float, float] = (0.0, 1.0)
+    #: The most steps that a trace can have; None where there is no end.
+    longest: int | None = None
     #: How many observations are drawn at a time, by the type of the device.
     chunk: ClassVar[dict[str, int]] = {"cpu": 32, "cuda": 4096}
 
@@ -149,7 +151,7 @@ class World(ABC):
     ) -> Tensor:
         """Return `n` states of the uniform (Haar) law, with shape `(n, *state_shape)`."""
         at_least("n", n)
-        device = _where(generator, device)
+        device = where(generator, device)
         return self.group.random(n, generator=generator, dtype=dtype, device=device)
 
     def random_actions(
@@ -178,7 +180,7 @@ class World(ABC):
         """
         at_least("n", n)
         at_least("steps", steps)
-        device = _where(generator, device)
+        device = where(generator, device)
         if isinstance(self.group, FiniteGroup):
             near = _within(self.group, largest).to(device)
             drawn = torch.randint(len(near), (n, steps), generator=generator, device=device)
@@ -257,7 +259,7 @@ class World(ABC):
         return f"{type(self).__name__}({given})"
 
 
-def _where(
+def where(
     generator: torch.Generator | None, device: torch.device | str | None
 ) -> torch.device | str | None:
     """Where random numbers are drawn: on `device`, or else with the generator."""

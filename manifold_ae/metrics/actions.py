@@ -1,0 +1,140 @@
+r"""Is a learned map a homomorphism on the actions that occur? For groups that are not compact.
+
+There no law reaches through the whole group: what can be asked is how a map does on the actions of
+traces, on products of neighbours, and on the product of a whole trace,
+
+    E \|ρ(g_T ⋯ g₁) − ρ(g_T) ⋯ ρ(g₁)\| / E \|ρ(g_T ⋯ g₁)\|.
+
+Small actions are near the identity, and so are matrices that know nothing of them: with 0.1 between
+ρ(g) and I no map that stays as near can be wrong by more than 20 %. So beside every error relative
+to ρ stands one relative to what ρ moves, ρ − I.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from manifold_ae.groups import LieGroup, defects
+from manifold_ae.metrics.alignment import Alignment
+
+__all__ = ["ActionDefects", "action_defects", "residual_of_moves"]
+
+
+class _Represents(Protocol):
+    group: LieGroup
+    size: int
+
+    def __call__(self, action: Tensor, /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class ActionDefects:
+    r"""Relative errors over the actions of traces; all are zero for a representation.
+
+    Attributes:
+        homomorphism: E \|ρ(hg) − ρ(h)ρ(g)\| / E \|ρ(hg)\|, over neighbours g, h of a trace.
+        homomorphism_of_moves: the same over E \|ρ(hg) − I\|.
+        composition: of the product of a whole trace, as in the module's docstring; infinite where a
+            matrix overflows.
+        inverse: E \|ρ(g)ρ(g⁻¹) − I\| / \|I\|.
+        identity: \|ρ(e) − I\| / \|I\|.
+    """
+
+    homomorphism: float
+    homomorphism_of_moves: float
+    composition: float
+    inverse: float
+    identity: float
+
+
+@torch.no_grad()
+def action_defects(rho: _Represents, actions: Tensor) -> ActionDefects:
+    """The defects of ρ over the actions of traces.
+
+    Products are composed in float64, in the group; matrices are of the dtype of the actions.
+
+    Arguments:
+        rho: from actions to matrices ``(*, size, size)``, with the Lie ``group`` of the actions.
+        actions: coordinates of the Lie algebra, of shape ``(n, T, dim)``, T at least 2.
+
+    Raises:
+        ValueError: if there are no neighbours, actions do not move, or ρ of them, or of products of
+            neighbours, is not finite.
+
+    Example:
+        >>> from manifold_ae.groups import Defining, ScaleTranslation
+        >>> actions = torch.linspace(-1, 1, 60).view(4, 5, 3)
+        >>> action_defects(Defining(ScaleTranslation(2)), actions).composition < 1e-5
+        True
+    """
+    if actions.ndim != 3 or actions.shape[1] < 2 or not len(actions):
+        raise ValueError(
+            f"actions has shape {tuple(actions.shape)}: expected (n, T, dim) with n at least 1 and "
+            "T at least 2, so that there are products"
+        )
+    g, h = actions[:, :-1].flatten(0, 1), actions[:, 1:].flatten(0, 1)
+    matrices = rho(actions)
+    whole = rho(_products(rho.group, g, h))
+    eye = torch.eye(rho.size, dtype=whole.dtype, device=whole.device)
+    steps = (matrices[:, 1:] @ matrices[:, :-1]).flatten(0, 1)
+    wrong = _norm(whole - steps)
+    found = ActionDefects(
+        homomorphism=wrong / _norm(whole),
+        homomorphism_of_moves=_over(wrong, _norm(whole - eye)),
+        composition=_composition(rho, actions, matrices),
+        inverse=defects.inverse_error(rho, g).item(),
+        identity=defects.identity_error(rho, dtype=actions.dtype, device=actions.device).item(),
+    )
+    for name, value in asdict(found).items():
+        if not math.isfinite(value) and name != "composition":
+            raise ValueError(f"rho has an error {name} of {value}: expected finite matrices")
+    return found
+
+
+def _composition(rho: _Represents, actions: Tensor, matrices: Tensor) -> float:
+    product, moved = actions[:, 0], matrices[:, 0]
+    for t in range(1, actions.shape[1]):
+        product = _products(rho.group, product, actions[:, t])
+        moved = matrices[:, t] @ moved
+    whole = rho(product)
+    error = _norm(whole - moved) / _norm(whole)
+    return error if math.isfinite(error) else math.inf
+
+
+def _products(group: LieGroup, X: Tensor, Y: Tensor) -> Tensor:
+    """Actions Y after X, of shape ``(n, dim)``."""
+    g, h = group.exp(X.double()), group.exp(Y.double())
+    return group.log(group.compose(h, g)).to(X.dtype)
+
+
+def _norm(matrices: Tensor) -> float:
+    return torch.linalg.matrix_norm(matrices).mean().item()
+
+
+def _over(wrong: float, moved: float) -> float:
+    if not moved > 0:
+        raise ValueError("actions do not move: every matrix is I; expected actions other than 0")
+    return wrong / moved
+
+
+def residual_of_moves(found: Alignment, true: Tensor) -> float:
+    r"""The residual of an alignment relative to what moves: \|A (ρ_true − I)\|² for \|A ρ_true\|².
+
+    Arguments:
+        found: of ``align_matrices``.
+        true: ρ_true, of shape ``(*, n, n)``, as it was aligned with.
+
+    Raises:
+        ValueError: if true is of another size than A, or is I throughout.
+    """
+    A, q = found.matrix, true.detach().double().cpu()
+    if q.shape[-2:] != A.shape:
+        raise ValueError(
+            f"true has shape {tuple(true.shape)}: expected (*, {len(A)}, {len(A)}), as A has"
+        )
+    eye = torch.eye(len(A), dtype=torch.float64)
+    whole, moved = ((A @ m).square().sum().item() for m in (q, q - eye))
+    return _over(found.residual * whole, moved)
