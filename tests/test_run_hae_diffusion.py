@@ -13,7 +13,8 @@ from manifold_ae import groups, metrics, run
 from manifold_ae.data import worlds
 from manifold_ae.experiments import HAE
 from manifold_ae.groups import Defining, LearnedRepresentation, ScaleTranslation
-from manifold_ae.run.homomorphism import is_orthogonal, load_traces
+from manifold_ae.run.representations import is_orthogonal
+from manifold_ae.run.traces import load_traces
 
 SCRIPT = Path(__file__).parent / "benchmarks" / "diffusion_hae.py"
 TINY = HAE(

@@ -24,7 +24,7 @@ __all__ = ["ActionDefects", "action_defects", "residual_of_moves"]
 
 
 class _Represents(Protocol):
-    group: LieGroup
+    group: Any
     size: int
 
     def __call__(self, action: Tensor, /) -> Tensor: ...
