@@ -12,7 +12,7 @@ to ρ stands one relative to what ρ moves, ρ − I.
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
