@@ -63,14 +63,19 @@ class Generic:
         return self._default
 
     def __call__(self, manifold: Manifold, *arguments: Any, **options: Any) -> Any:
-        for name, value in (*zip(self._names, arguments, strict=False), *options.items()):
+        if isinstance(manifold, Manifold):  # what is none is refused below, as one without a kernel
+            self._check(manifold, *zip(self._names, arguments, strict=False), *options.items())
+        return self.dispatch(type(manifold))(manifold, *arguments, **options)
+
+    @staticmethod
+    def _check(manifold: Manifold, *given: tuple[str, Any]) -> None:
+        for name, value in given:
             if name in POINTS:
                 require_tensor(name, value)
                 manifold.require_shape(name, value)
             elif name in TIMES:
                 require_tensor(name, value)
                 manifold.require_time_shape(name, value)
-        return self.dispatch(type(manifold))(manifold, *arguments, **options)
 
 
 @Generic
