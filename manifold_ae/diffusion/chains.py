@@ -100,7 +100,7 @@ def compose(elements: Tensor) -> Tensor:
     weights = torch.cat([later[..., 1:], torch.ones_like(later[..., :1])], -1)
     with torch.autocast(elements.device.type, enabled=False):
         # The scales are summed with the translations: to leave them out would copy all the rest.
-        summed = (elements.mT @ weights.unsqueeze(-1)).squeeze(-1)
+        summed = (weights.unsqueeze(-2) @ elements).squeeze(-2)
     return torch.cat([later[..., :1], summed[..., 1:]], -1)
 
 
