@@ -226,10 +226,16 @@ class DiffusionRun(Run):
         return plots.samples(torch.cat(both), columns=8, title=f"{title}, below")
 
     def _path(self, chain: process.Chain) -> Any:
-        """A chain at eight of its times, the first and the last among them."""
+        """A chain at eight of its times, the first and the last among them.
+
+        They are evenly spaced in the angle whose cosine is √ᾱ, the part of the data in x_t, and
+        whose sine is that of the noise: in t, most would show noise.
+        """
         from manifold_ae import plots
 
-        places = torch.linspace(0, len(chain), SHOWN_TIMES).round().long().unique()
+        angle = self.model.schedule.alpha_bar[list(chain.times)].sqrt().acos()
+        even = torch.linspace(angle[0].item(), 0, SHOWN_TIMES, dtype=angle.dtype)
+        places = (angle - even.unsqueeze(-1)).abs().argmin(-1).unique()
         names = [f"t = {chain.times[k]}" for k in places.tolist()]
         title = f"{self.dataset_name}: from noise to samples in {len(chain)} steps"
         states = self._shaped(chain.states[:, places])
@@ -237,6 +243,7 @@ class DiffusionRun(Run):
             shown = states[:SHOWN_POINTS].transpose(0, 1)
             # One colour a path: by the direction that it comes from.
             angles = torch.atan2(shown[0, :, 1], shown[0, :, 0])
+            title = f"{title}, coloured by the direction of the noise"
             return plots.clouds(list(shown), names, labels=angles, title=title)
         rows = [[row.numpy()] for row in self._shown(states[:SHOWN_PICTURES])]
         return plots.strips(rows, [""], columns=names, title=title)
