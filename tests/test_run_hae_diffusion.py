@@ -187,7 +187,7 @@ def test_the_affine_map_of_gaussian_data_is_found_to_rounding(tmp_path):
 @pytest.mark.slow
 def test_diffusion_steps_are_found_from_pictures():
     config = TINY.replace(
-        world=(), traces=4000, steps=3, epochs=12, lr=2e-3, bracket_weight=10.0,
+        world=(), traces=4000, steps=3, epochs=12, lr=2e-3,
         encoder_hidden=(128, 128), decoder_hidden=(128, 128), num_rollouts=50,
     )  # fmt: skip
     found = run.train(config).evaluate()

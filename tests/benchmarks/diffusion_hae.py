@@ -27,7 +27,7 @@ from manifold_ae.run.files import write_json
 #: Eight Gaussians, 50 steps, traces of three; what the runs have in common.
 POINTS: dict[str, Any] = {
     "data": "diffusion", "traces": 6000, "steps": 3, "epochs": 15, "restarts": 1, "lr": 2e-3,
-    "bracket_weight": 10.0, "horizon": 50, "num_rollouts": 200,
+    "horizon": 50, "num_rollouts": 200,
     "encoder_hidden": (128, 128), "decoder_hidden": (128, 128),
 }  # fmt: skip
 VE, DDIM, MOONS = ({"world": (option,)} for option in ("kind=ve", "kind=ddim", "points=moons"))
@@ -155,11 +155,15 @@ def main() -> None:
 @main.command("points")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--seeds", default=5, show_default=True)
+@click.option("--name", "names", multiple=True, help="Only runs of this name.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="For a trial.")
-def points_command(path: Path, seeds: int, settings: tuple[str, ...]) -> None:
+def points_command(
+    path: Path, seeds: int, names: tuple[str, ...], settings: tuple[str, ...]
+) -> None:
     """Points seen as blobs: linear and perceptron φ, and what they are compared with."""
     content, given = read(path), dict(HAE.parse_setting(s) for s in settings)
-    for seed, name in tqdm([(seed, name) for seed in range(seeds) for name in RUNS], unit="run"):
+    jobs = [(seed, name) for seed in range(seeds) for name in names or RUNS]
+    for seed, name in tqdm(jobs, unit="run"):
         done = content["runs"].setdefault(name, {})
         if str(seed) in done:
             continue
