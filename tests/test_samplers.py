@@ -57,7 +57,9 @@ def test_samples_of_another_law_are_found_out(
     laws = sampler.laws_of(case, x, t)
     right = sampler.tests_of(case, x, t, torch.float64, 50_000, laws, 1, t.device)["p_values"]
     assert min(right.values()) > 1e-4
-    wrong = sampler.tests_of(case, x, 1.05 * t, torch.float64, 50_000, laws, 1, t.device)["p_values"]
+    wrong = sampler.tests_of(case, x, 1.05 * t, torch.float64, 50_000, laws, 1, t.device)[
+        "p_values"
+    ]
     assert wrong["radius"] < 1e-4
 
 

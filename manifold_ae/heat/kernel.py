@@ -63,8 +63,11 @@ class Generic:
         return self._default
 
     def __call__(self, manifold: Manifold, *arguments: Any, **options: Any) -> Any:
-        if isinstance(manifold, Manifold):  # what is none is refused below, as one without a kernel
-            self._check(manifold, *zip(self._names, arguments, strict=False), *options.items())
+        if not isinstance(manifold, Manifold):
+            raise TypeError(
+                f"manifold = {manifold!r}: expected a manifold, such as manifolds.Sphere(2)"
+            )
+        self._check(manifold, *zip(self._names, arguments, strict=False), *options.items())
         return self.dispatch(type(manifold))(manifold, *arguments, **options)
 
     @staticmethod
