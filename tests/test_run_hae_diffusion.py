@@ -36,7 +36,8 @@ G = ScaleTranslation(2)
 class Shrunk:
     """The truth with every translation a tenth too long: no homomorphism."""
 
-    group, size = G, 3
+    group: groups.Group = G
+    size = 3
 
     def __call__(self, action: torch.Tensor) -> torch.Tensor:
         matrix = Defining(G)(action).clone()
@@ -160,6 +161,8 @@ def test_mistakes_are_named():
         metrics.action_defects(Defining(G), torch.ones(3, 1, 3))
     with pytest.raises(ValueError, match="actions do not move"):
         metrics.action_defects(Defining(G), torch.zeros(3, 2, 3))
+    with pytest.raises(ValueError, match=r"rho is of Cyclic\(3\), which is finite"):
+        metrics.action_defects(Defining(groups.Cyclic(3)), torch.ones(3, 2, 3))
     eye = torch.eye(3, dtype=torch.float64).expand(5, 3, 3)
     found = metrics.align_matrices(eye, eye)
     with pytest.raises(ValueError, match="actions do not move"):
