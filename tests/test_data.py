@@ -47,7 +47,7 @@ def test_every_name_has_a_line_and_options_of_its_own():
 @pytest.mark.parametrize(
     ("spec", "options", "message"),
     [
-        ("mnits", {}, "data='mnits': expected one of digits, mnist.*did you mean 'mnist'"),
+        ("mnits", {}, "data='mnits': expected one of digits, mixture, mnist.*did you mean 'mnist'"),
         ("MNIST", {}, "did you mean 'mnist'"),
         ("spikes.csv", {}, r"data='spikes.csv': .*PATH\.npy"),
         ("PATH.npy.gz", {}, "expected one of"),

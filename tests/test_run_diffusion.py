@@ -118,6 +118,24 @@ def test_pictures_come_back_in_raw_units():
     torch.testing.assert_close(trained.scaling.invert(trained.scaling.apply(x)), x)
 
 
+def test_epochs_of_few_data_are_several_passes():
+    """An epoch has the steps that it is to have, and every pass an order of its own."""
+    source = data.Repeated(data.Shuffled(torch.arange(10), batch_size=4, seed=0), times=3)
+    batches = [list(source.epoch(k)) for k in (0, 1)]
+    assert len(source) == len(batches[0]) == 9
+    passes = [torch.cat(some[i : i + 3]).tolist() for some in batches for i in (0, 3, 6)]
+    assert all(sorted(one) == list(range(10)) for one in passes)
+    assert len({tuple(one) for one in passes}) == 6
+    with pytest.raises(ValueError, match="times=0: expected an integer of at least 1"):
+        data.Repeated(source.source, times=0)
+    config, digits = SMALL.replace(data="digits", scaling="overall"), data.load("digits")
+    scaling = data.Scaling.fit("overall", digits.train)
+    made = module.make_source(config, digits, scaling, module.make_fabric("cpu"))
+    assert len(made) == 45  # one pass has more than the 4 steps asked for
+    config = config.replace(batch_size=256, steps_per_epoch=200)
+    assert len(module.make_source(config, digits, scaling, module.make_fabric("cpu"))) == 204
+
+
 def test_arrays_are_standardised(tmp_path):
     path = tmp_path / "array.npy"
     rng = np.random.default_rng(0)

@@ -174,7 +174,7 @@ def _diffusion_options(command: Callable[..., Any]) -> Callable[..., Any]:
             field("width", help="Of the denoiser's layers."),
             field("depth", help="Of the denoiser, in blocks."),
             field("ema", help="What a step keeps of the average of the weights."),
-            field("steps_per_epoch", help="Steps an epoch where data are drawn afresh."),
+            field("steps_per_epoch", help="Steps an epoch, the least in passes over few data."),
             field("calls", help="Calls of the denoiser for a sample."),
             field("eta", help="η of the steps of sampling."),
             field("num_samples", help="Samples held against the data in the end."),

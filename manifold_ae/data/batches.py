@@ -86,6 +86,36 @@ class Shuffled:
             yield tuple(x[own] for x in self.x) if isinstance(self.x, tuple) else self.x[own]
 
 
+class Repeated:
+    """Several epochs of another source as one, for data so few that each would be over at once.
+
+    Arguments:
+        source: What to repeat, with orders of its own for each of its epochs.
+        times: How many of its epochs make one of these.
+
+    Raises:
+        ValueError: If `times` is below 1.
+
+    Example:
+        >>> twice = Repeated(Shuffled(torch.arange(5), batch_size=2, seed=0), times=2)
+        >>> len(twice), [len(x) for x in twice.epoch(0)]
+        (6, [2, 2, 1, 2, 2, 1])
+    """
+
+    def __init__(self, source: Shuffled, times: int) -> None:
+        at_least("times", times)
+        self.source, self.times = source, times
+
+    def __len__(self) -> int:
+        """The number of steps of an epoch."""
+        return self.times * len(self.source)
+
+    def epoch(self, k: int) -> Iterator[Any]:
+        """Yield the batches of epoch `k`: those of epochs `k · times` and following."""
+        for j in range(self.times):
+            yield from self.source.epoch(k * self.times + j)
+
+
 class Fresh:
     """Batches drawn anew at every step, for data without end.
 

@@ -39,8 +39,8 @@ def mixture_parameters(components: int = 8, spread: float = 0.1) -> tuple[Tensor
 
     Example:
         >>> means, variances = mixture_parameters()
-        >>> (means.square().mean(0) + variances.mean(0)).tolist()
-        [1.0, 1.0]
+        >>> (means.square().mean(0) + variances.mean(0)).float()
+        tensor([1., 1.])
     """
     at_least("components", components, 3)
     _check_spread("spread", spread)

@@ -38,7 +38,7 @@ class Diffusion(Configuration):
     # Training.
     epochs: int = 40
     batch_size: int = 256
-    #: Steps that count as an epoch where data are drawn afresh.
+    #: Steps that count as an epoch: of fresh data, or at least so many in passes over others.
     steps_per_epoch: int = 200
     lr: float = 1e-3
     lr_schedule: str = "cosine"

@@ -307,7 +307,7 @@ def build_model(config: Diffusion, event_shape: tuple[int, ...]) -> DiffusionMod
 
 
 def make_source(config: Diffusion, dataset: Dataset, scaling: Scaling, fabric: Fabric) -> Source:
-    """Batches for training, on the device: drawn afresh, where the data can be."""
+    """Batches for training, on the device: drawn afresh where the data can be, else in passes."""
     ranks = {"rank": fabric.global_rank, "world_size": fabric.world_size}
     if dataset.draw is not None:
         return data.Fresh(
@@ -320,7 +320,8 @@ def make_source(config: Diffusion, dataset: Dataset, scaling: Scaling, fabric: F
             **ranks,
         )
     x = scaling.apply(dataset.train).to(fabric.device)
-    return data.Shuffled(x, config.batch_size, config.seed, **ranks)
+    once = data.Shuffled(x, config.batch_size, config.seed, **ranks)
+    return data.Repeated(once, -(-config.steps_per_epoch // len(once)))
 
 
 @torch.no_grad()
