@@ -12,19 +12,19 @@ to ρ stands one relative to what ρ moves, ρ − I.
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from manifold_ae.groups import LieGroup, defects
+from manifold_ae.groups import Group, LieGroup, defects
 from manifold_ae.metrics.alignment import Alignment
 
 __all__ = ["ActionDefects", "action_defects", "residual_of_moves"]
 
 
 class _Represents(Protocol):
-    group: Any
+    group: Group
     size: int
 
     def __call__(self, action: Tensor, /) -> Tensor: ...
@@ -61,8 +61,8 @@ def action_defects(rho: _Represents, actions: Tensor) -> ActionDefects:
         actions: coordinates of the Lie algebra, of shape ``(n, T, dim)``, T at least 2.
 
     Raises:
-        ValueError: if there are no neighbours, actions do not move, or ρ of them, or of products of
-            neighbours, is not finite.
+        ValueError: if the group is finite, there are no neighbours, actions do not move, or ρ of
+            them, or of products of neighbours, is not finite.
 
     Example:
         >>> from manifold_ae.groups import Defining, ScaleTranslation
@@ -75,16 +75,19 @@ def action_defects(rho: _Represents, actions: Tensor) -> ActionDefects:
             f"actions has shape {tuple(actions.shape)}: expected (n, T, dim) with n at least 1 and "
             "T at least 2, so that there are products"
         )
+    group = rho.group
+    if not isinstance(group, LieGroup):
+        raise ValueError(f"rho is of {group!r}, which is finite: see homomorphism_defects")
     g, h = actions[:, :-1].flatten(0, 1), actions[:, 1:].flatten(0, 1)
     matrices = rho(actions)
-    whole = rho(_products(rho.group, g, h))
+    whole = rho(_products(group, g, h))
     eye = torch.eye(rho.size, dtype=whole.dtype, device=whole.device)
     steps = (matrices[:, 1:] @ matrices[:, :-1]).flatten(0, 1)
     wrong = _norm(whole - steps)
     found = ActionDefects(
         homomorphism=wrong / _norm(whole),
         homomorphism_of_moves=_over(wrong, _norm(whole - eye)),
-        composition=_composition(rho, actions, matrices),
+        composition=_composition(rho, group, actions, matrices),
         inverse=defects.inverse_error(rho, g).item(),
         identity=defects.identity_error(rho, dtype=actions.dtype, device=actions.device).item(),
     )
@@ -94,10 +97,10 @@ def action_defects(rho: _Represents, actions: Tensor) -> ActionDefects:
     return found
 
 
-def _composition(rho: _Represents, actions: Tensor, matrices: Tensor) -> float:
+def _composition(rho: _Represents, group: LieGroup, actions: Tensor, matrices: Tensor) -> float:
     product, moved = actions[:, 0], matrices[:, 0]
     for t in range(1, actions.shape[1]):
-        product = _products(rho.group, product, actions[:, t])
+        product = _products(group, product, actions[:, t])
         moved = matrices[:, t] @ moved
     whole = rho(product)
     error = _norm(whole - moved) / _norm(whole)
