@@ -72,8 +72,7 @@ class HomomorphismAutoencoder(nn.Module):
         penalties: weights of the representation's penalties, by name; see its ``penalties()``.
         representation_lr: how many times faster than the networks the representation learns where
             ``parameter_groups`` is asked. A linear φ has few numbers, which have to settle before
-            the encoder has fitted wrong ones: at 30, 16 of 16 runs on a figure moved on a torus
-            found a faithful representation, at 1, 3 of 16.
+            the encoder has fitted wrong ones.
         initial_time: see ``PosteriorHead``.
 
     Raises:
