@@ -19,6 +19,24 @@ __all__ = ["Configuration"]
 class Configuration:
     """Base of the frozen dataclasses that say what is to be run."""
 
+    def _require(
+        self,
+        *,
+        choices: Mapping[str, tuple[str, ...]],
+        positive: tuple[str, ...],
+        least_zero: tuple[str, ...],
+    ) -> None:
+        """Refuse fields that are none of their choices, or out of the range of their kind."""
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} = {getattr(self, name)!r}: expected {', '.join(allowed)}")
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} = {getattr(self, name)!r}: expected a positive number")
+        for name in least_zero:
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} = {getattr(self, name)!r}: expected at least 0")
+
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
         """An instance with the given values in place of the defaults.

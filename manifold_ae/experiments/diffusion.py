@@ -68,16 +68,10 @@ class Diffusion(Configuration):
             "precision": ("32-true", "bf16-mixed", "16-mixed"),
             "lr_schedule": ("constant", "cosine", "one-cycle"),
         }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: expected {', '.join(allowed)}")
         positive = (
             "steps", "width", "depth", "embedding", "epochs", "batch_size", "steps_per_epoch",
             "lr", "devices", "calls", "num_samples", "directions",
         )  # fmt: skip
-        for name in positive:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: expected a positive number")
         if self.calls > self.steps:
             raise ValueError(
                 f"calls = {self.calls}: expected at most steps = {self.steps}, a call for each"
@@ -86,6 +80,5 @@ class Diffusion(Configuration):
             raise ValueError(f"test_fraction = {self.test_fraction!r}: expected between 0 and 1")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema = {self.ema!r}: expected at least 0 and below 1")
-        for name in ("eta", "seed", "split_seed"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: expected at least 0")
+        least_zero = ("eta", "seed", "split_seed")
+        self._require(choices=choices, positive=positive, least_zero=least_zero)

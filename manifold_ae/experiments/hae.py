@@ -99,16 +99,10 @@ class HAE(Configuration):
             "precision": ("32-true", "bf16-mixed", "16-mixed"),
             "lr_schedule": ("constant", "cosine", "one-cycle"),
         }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: expected {', '.join(allowed)}")
         positive = (
             "traces", "steps", "largest", "epochs", "batch_size", "lr", "restarts",
             "restart_epochs", "devices", "num_rollouts", "horizon", "initial_time", "hold_out_bins",
         )  # fmt: skip
-        for name in positive:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: expected a positive number")
         if self.restarts > 1 and self.restart_epochs > self.epochs:
             raise ValueError(
                 f"restart_epochs = {self.restart_epochs}: expected at most epochs = {self.epochs}"
@@ -124,9 +118,7 @@ class HAE(Configuration):
             "frequency_weight", "table_weight", "representation_lr", "free", "size", "seed",
             "data_seed",
         )  # fmt: skip
-        for name in least_zero:
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: expected at least 0")
+        self._require(choices=choices, positive=positive, least_zero=least_zero)
         self.block_sizes()
         # What a baseline would not look at is refused, not ignored.
         learned = ("phi", "blocks", "orthogonal", "scramble") if self.model != "hae" else ()

@@ -83,16 +83,10 @@ class VAE(Configuration):
             "scaling": ("auto", "none", "range", "standard", "max"),
             "lr_schedule": ("constant", "cosine", "one-cycle"),
         }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: expected {', '.join(allowed)}")
         positive = (
             "walk_steps", "initial_time", "epochs", "batch_size", "steps_per_epoch", "lr",
             "restarts", "restart_epochs", "devices", "num_samples", "order",
         )  # fmt: skip
-        for name in positive:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: expected a positive number")
         if self.restarts > 1 and self.restart_epochs > self.epochs:
             raise ValueError(
                 f"restart_epochs = {self.restart_epochs}: expected at most epochs = {self.epochs}"
@@ -101,6 +95,5 @@ class VAE(Configuration):
             raise ValueError(f"test_fraction = {self.test_fraction!r}: expected between 0 and 1")
         if not 0 <= self.kl_warmup <= 1:
             raise ValueError(f"kl_warmup = {self.kl_warmup!r}: expected a part of training, 0 to 1")
-        for name in ("noise", "seed", "split_seed", "picture_seed"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: expected at least 0")
+        least_zero = ("noise", "seed", "split_seed", "picture_seed")
+        self._require(choices=choices, positive=positive, least_zero=least_zero)
