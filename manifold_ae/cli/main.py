@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from manifold_ae import __version__
+from manifold_ae.cli.reproduce import reproduce
 from manifold_ae.cli.train import train
 from manifold_ae.experiments import HAE, VAE, Diffusion
 
@@ -44,6 +45,7 @@ def main() -> None:
 
 
 main.add_command(train)
+main.add_command(reproduce)
 
 _RUN = click.argument("folder", metavar="RUN", type=click.Path(exists=True, path_type=Path))
 _DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ...")

@@ -22,6 +22,7 @@ from manifold_ae.plots.clouds import clouds
 from manifold_ae.plots.grids import decoded_grid
 from manifold_ae.plots.history import curves
 from manifold_ae.plots.images import reconstructions, samples
+from manifold_ae.plots.panels import panels
 from manifold_ae.plots.planes import planes
 from manifold_ae.plots.points import draw_pairs, draw_points, latents
 from manifold_ae.plots.product import medoid
@@ -45,6 +46,7 @@ __all__ = [
     "klein_bottle",
     "latents",
     "medoid",
+    "panels",
     "planes",
     "projective",
     "quotient",

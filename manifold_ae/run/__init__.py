@@ -18,6 +18,7 @@ from manifold_ae.run.delta_vae import VAERun
 from manifold_ae.run.diffusion import DiffusionRun
 from manifold_ae.run.files import read_checkpoint, save_arrays, write_json
 from manifold_ae.run.homomorphism import HAERun
+from manifold_ae.run.paper import collect, is_one_of_several, reproduce, table_text
 from manifold_ae.run.traces import TraceData
 
 __all__ = [
@@ -26,9 +27,13 @@ __all__ = [
     "Run",
     "TraceData",
     "VAERun",
+    "collect",
     "describe",
+    "is_one_of_several",
     "load",
+    "reproduce",
     "save_arrays",
+    "table_text",
     "train",
     "write_json",
 ]
