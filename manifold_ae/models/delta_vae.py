@@ -95,7 +95,9 @@ class DeltaVAE(nn.Module):
     Arguments:
         manifold: the latent space M.
         encoder: module from observations ``(*, *event_shape)`` to features ``(*, f)``; f is its
-            ``out_features``, or that of its last layer that has one.
+            ``out_features``, or that of its last layer that has one. One with
+            ``location_features`` gives the latent's place in its first features, as many as
+            ``manifold.feature_size``.
         decoder: module from embedded latents ``(*, manifold.embedding_size)`` to features
             ``(*, g)``; g likewise. On a quotient it is invariant under the group: by an embedding
             of the quotient where one is known, else because its features are averaged over it.
@@ -153,7 +155,12 @@ class DeltaVAE(nn.Module):
         self.make_posterior = posterior
         self.encoder = encoder
         self.head = PosteriorHead(
-            features, manifold, bound=time_bound, time_range=time_range, initial=initial_time
+            features,
+            manifold,
+            given=gives_location(encoder, manifold),
+            bound=time_bound,
+            time_range=time_range,
+            initial=initial_time,
         )
         self.decoder = decoder
         self.likelihood = likelihood
@@ -308,6 +315,21 @@ class DeltaVAE(nn.Module):
         if noise:
             return self.likelihood.draw(output, generator=generator)
         return self.likelihood.mean(output)
+
+
+def gives_location(encoder: nn.Module, manifold: Manifold) -> bool:
+    """Whether an encoder's first features are a place on M.
+
+    Raises:
+        ValueError: if they are one on another manifold.
+    """
+    size = getattr(encoder, "location_features", None)
+    if size is not None and size != manifold.feature_size:
+        raise ValueError(
+            f"the encoder, a {type(encoder).__name__}, gives a place by {size} features, and "
+            f"{manifold!r} takes {manifold.feature_size}: give it another encoder"
+        )
+    return size is not None
 
 
 def out_features(role: str, module: nn.Module) -> int:

@@ -26,9 +26,11 @@ class PosteriorHead(nn.Module):
     """Features ``(*, f)`` to points ``(*, *ambient_shape)`` and times ``(*, *time_shape)``.
 
     One linear map gives both; ``manifold.from_features`` takes its first part onto the manifold,
-    and log t is read from the rest.
+    and log t is read from the rest. Where an encoder knows the place itself, its first features are
+    taken as they are, and the linear map is of the others alone.
 
     Arguments:
+        given: whether the first ``manifold.feature_size`` features are the place.
         bound: ``"soft"`` keeps log t within ``time_range``, softly, and leaves it free inside;
             ``"paper"`` is the authors' tanh, log t ∈ (−8.75, −3.75).
         time_range: the range in which float32 arithmetic carries a gradient: past the upper end
@@ -41,6 +43,7 @@ class PosteriorHead(nn.Module):
         features: int,
         manifold: Manifold,
         *,
+        given: bool = False,
         bound: str = "soft",
         time_range: tuple[float, float] = (1e-6, 1e1),
         initial: float = 0.02,
@@ -58,20 +61,34 @@ class PosteriorHead(nn.Module):
         self.bound = bound
         self.log_range = (math.log(low), math.log(high))
         self.sizes = [manifold.feature_size, math.prod(manifold.time_shape)]
-        self.linear = nn.Linear(features, sum(self.sizes))
+        self.given = given
+        if given and features <= self.sizes[0]:
+            raise ValueError(
+                f"features = {features}: expected more than the {self.sizes[0]} that are the place "
+                f"on {manifold!r}, to read the time from"
+            )
+        if given:
+            self.linear = nn.Linear(features - self.sizes[0], self.sizes[1])
+        else:
+            self.linear = nn.Linear(features, sum(self.sizes))
         if bound == "soft":
             with torch.no_grad():
-                self.linear.bias[self.sizes[0] :] += math.log(initial)
+                self.linear.bias[-self.sizes[1] :] += math.log(initial)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         if not torch.is_autocast_enabled(features.device.type):
-            return self._read(self.linear(features))
+            return self._read(features)
         # Half precision would move points by 1e-2 and times by as much.
         with torch.autocast(features.device.type, enabled=False):
-            return self._read(self.linear(features.to(self.linear.weight.dtype)))
+            return self._read(features.to(self.linear.weight.dtype))
 
-    def _read(self, output: Tensor) -> tuple[Tensor, Tensor]:
-        point, raw = output.split(self.sizes, -1)
+    def _read(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        if self.given:
+            split = [self.sizes[0], features.shape[-1] - self.sizes[0]]
+            point, rest = features.split(split, -1)
+            raw = self.linear(rest)
+        else:
+            point, raw = self.linear(features).split(self.sizes, -1)
         point = self.manifold.from_features(point)
         raw = reshaped(raw, self.manifold.time_shape)
         if self.bound == "paper":
