@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from manifold_ae.groups.exponentials import entries_of, matrix_of
 from manifold_ae.groups.base import product
+from manifold_ae.groups.exponentials import entries_of, matrix_of
 
 __all__ = ["BlockLayout"]
 
