@@ -25,7 +25,6 @@ __all__ = [
     "exceeds",
     "expm1_ratio",
     "half_cotangent_defect_sqrt",
-    "hyperbolic_slopes",
     "log1m_exp",
     "log_gamma_ratio",
     "log_signed_sum_exp",
@@ -34,6 +33,7 @@ __all__ = [
     "refuse_second_derivatives",
     "sinc_defect_sqrt",
     "sinc_sqrt",
+    "sinhc_slope",
     "sinhc_sqrt",
     "soft_clamp",
     "soft_root",
@@ -185,38 +185,29 @@ def sinhc_sqrt(s: Tensor) -> Tensor:
     return torch.where(s.abs() < 1.0, _series_where(s, 1.0, _ODD), far)
 
 
-#: Of C = cosh √s and S = sinh √s / √s: (C − S)/s = Σ_k s^k (2k + 2)/(2k + 3)!, and
-#: (2 (C − 1)/s − S)/s = −Σ_k s^k (2k + 2)/(2k + 4)!. Seven terms leave 1e-17 out at \|s\| = 1/4.
-_HYPERBOLIC_SLOPES = tuple(
-    ((2 * k + 2) / math.factorial(2 * k + 3), -(2 * k + 2) / math.factorial(2 * k + 4))
-    for k in range(7)
-)
+#: Of C = cosh √s and S = sinh √s / √s: (C − S)/s = Σ_k s^k (2k + 2)/(2k + 3)!. Seven terms leave
+#: 1e-17 out at \|s\| = 1/4.
+_SINHC_SLOPE = tuple((2 * k + 2) / math.factorial(2 * k + 3) for k in range(7))
 
 
-def hyperbolic_slopes(
-    s: Tensor, even: Tensor, odd: Tensor, chord: Tensor, scale: Tensor | None = None
-) -> Tensor:
-    r"""(C − S)/s and (H − S)/s along the last axis, entire functions of s, of shape ``(*, 2)``.
+def sinhc_slope(s: Tensor, even: Tensor, odd: Tensor, scale: Tensor) -> Tensor:
+    r"""(C − S)/s, an entire function of s: 2 dS/ds, for C = cosh √s and S = sinh √s / √s.
 
-    With C = cosh √s, S = sinh √s / √s and H = 2 (C − 1)/s, so that dS/ds = (C − S)/2s and
-    dH/ds = (S − H)/s; cosines and sines where s < 0.
+    cos √−s and sin √−s / √−s where s < 0.
 
     Args:
-        s: of shape ``(*, 1)``.
-        even: C, of the same shape.
-        odd: S.
-        chord: H.
-        scale: a common factor that these three carry.
+        s: of shape ``(*)``, as all others.
+        even: C, times the scale.
+        odd: S, times the scale.
+        scale: a common factor, that of the result too.
     """
     near = s.abs() < 0.25
     small = torch.where(near, s, 0.0)
-    rows = [constant(row, s.dtype, s.device) for row in _HYPERBOLIC_SLOPES]
-    series = rows[-1]
-    for row in reversed(rows[:-1]):
-        series = torch.addcmul(row, series, small)
-    series = series if scale is None else series * scale
-    direct = (torch.cat([even, chord], -1) - odd) / torch.where(near, 1.0, s)
-    return torch.where(near, series, direct)
+    terms = [constant(term, s.dtype, s.device) for term in _SINHC_SLOPE]
+    series = terms[-1]
+    for term in reversed(terms[:-1]):
+        series = torch.addcmul(term, series, small)
+    return torch.where(near, series * scale, (even - odd) / torch.where(near, 1.0, s))
 
 
 def soft_root(s: Tensor) -> Tensor:

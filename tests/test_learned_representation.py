@@ -33,7 +33,7 @@ from manifold_ae.groups import (
 )
 from manifold_ae.groups.exponentials import entries_of, exp_block, matrix_of
 from manifold_ae.groups.scramble import Scramble
-from manifold_ae.numerics import cosh_sqrt, hyperbolic_slopes, sinhc_sqrt, soft_root
+from manifold_ae.numerics import cosh_sqrt, sinhc_slope, sinhc_sqrt, soft_root
 
 SCENE = Product(SO3(), SO2())
 #: Arguments of representations of Lie groups whose φ is linear.
@@ -274,19 +274,17 @@ def test_functions_of_a_signed_square(s, dtype):
 
 
 @pytest.mark.parametrize("s", [-30.0, -0.26, -0.24, -1e-12, 0.0, 1e-12, 0.24, 0.26, 30.0])
-def test_slopes_of_a_signed_square(s, dtype):
+def test_the_slope_of_a_signed_square(s, dtype):
     at = torch.tensor([s], dtype=dtype)
     with mp.workdps(40):
         root = mp.sqrt(mp.mpf(at.item()))
-        even, odd = mp.cosh(root).real, mp.sinh(root) / root if s else mp.mpf(1)
-        chord = (mp.sinh(root / 2) / (root / 2)) ** 2 if s else mp.mpf(1)
-        expected = [(even - odd) / s, (chord - odd) / s] if s else [1 / 3, -1 / 12]
-        expected = [float(mp.re(value)) for value in expected]
-        given = [torch.tensor([float(mp.re(v))], dtype=dtype) for v in (even, odd, chord)]
-    found = hyperbolic_slopes(at, *given)
+        even, odd = mp.cosh(root).real, mp.re(mp.sinh(root) / root) if s else mp.mpf(1)
+        expected = float(3 * (even - odd) / s) if s else 1.0
+        given = [torch.tensor([3 * float(v)], dtype=dtype) for v in (even, odd, 1)]
+    found = sinhc_slope(at, *given)
     eps = torch.finfo(dtype).eps
     size = 1 + max(abs(v.item()) for v in given)
-    assert found.tolist() == pytest.approx(expected, rel=0, abs=20 * eps * size)
+    assert found.item() == pytest.approx(expected, rel=0, abs=20 * eps * size)
 
 
 def test_a_root_with_a_slope_at_zero(dtype):

@@ -1,6 +1,6 @@
 """What can be run, as plain frozen dataclasses."""
 
-from manifold_ae.experiments.config import Configuration
+from manifold_ae.experiments.config import NETWORKS, PADDINGS, Configuration
 from manifold_ae.experiments.diffusion import SCHEDULES, Diffusion
 from manifold_ae.experiments.hae import HAE, MODELS, PHIS
 from manifold_ae.experiments.vae import DIVERGENCES, POSTERIORS, VAE
@@ -9,6 +9,8 @@ __all__ = [
     "DIVERGENCES",
     "HAE",
     "MODELS",
+    "NETWORKS",
+    "PADDINGS",
     "PHIS",
     "POSTERIORS",
     "SCHEDULES",

@@ -13,7 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["Configuration"]
+__all__ = ["NETWORKS", "PADDINGS", "Configuration"]
+
+#: Kinds of encoders and decoders.
+NETWORKS = ("mlp", "conv")
+#: What lies beyond the border of a picture, as in ``nn.PADDINGS``.
+PADDINGS = ("zeros", "circular", "reflect", "replicate")
 
 
 class Configuration:
@@ -36,6 +41,17 @@ class Configuration:
         for name in least_zero:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} = {getattr(self, name)!r}: expected at least 0")
+
+    def _check_network(self, chosen: str) -> None:
+        """Refuse what the chosen kind of networks would not look at."""
+        own = {"mlp": ("encoder_hidden", "decoder_hidden"), "conv": ("padding",)}
+        for kind, names in own.items():
+            for name in names if kind != chosen else ():
+                if getattr(self, name) != getattr(type(self), name):
+                    raise ValueError(
+                        f"{name} = {getattr(self, name)!r}: network = {chosen!r} does not have it; "
+                        "leave it out"
+                    )
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from manifold_ae.experiments.config import Configuration
+from manifold_ae.experiments.config import NETWORKS, PADDINGS, Configuration
 
 __all__ = ["HAE", "MODELS", "PHIS"]
 
@@ -54,6 +54,10 @@ class HAE(Configuration):
     manifold: str | None = None
     initial_time: float = 0.02
     phi_hidden: tuple[int, ...] = (64, 64)
+    #: "mlp", or "conv" for pictures, whose border is then as ``padding`` says.
+    network: str = "mlp"
+    padding: str = "zeros"
+    #: Of perceptrons.
     encoder_hidden: tuple[int, ...] = (256, 256)
     decoder_hidden: tuple[int, ...] = (256, 256)
 
@@ -96,6 +100,8 @@ class HAE(Configuration):
             "model": MODELS,
             "phi": PHIS,
             "hold_out": ("none", "combinations", "actions"),
+            "network": NETWORKS,
+            "padding": PADDINGS,
             "precision": ("32-true", "bf16-mixed", "16-mixed"),
             "lr_schedule": ("constant", "cosine", "one-cycle"),
         }
@@ -119,6 +125,7 @@ class HAE(Configuration):
             "data_seed",
         )  # fmt: skip
         self._require(choices=choices, positive=positive, least_zero=least_zero)
+        self._check_network(self.network)
         self.block_sizes()
         # What a baseline would not look at is refused, not ignored.
         learned = ("phi", "blocks", "orthogonal", "scramble") if self.model != "hae" else ()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from manifold_ae.experiments.config import Configuration
+from manifold_ae.experiments.config import NETWORKS, PADDINGS, Configuration
 
 __all__ = ["DIVERGENCES", "POSTERIORS", "VAE"]
 
@@ -44,6 +44,10 @@ class VAE(Configuration):
     #: "soft" or "paper": see models.heads.PosteriorHead.
     time_bound: str = "soft"
     initial_time: float = 0.02
+    #: "mlp", or "conv" for pictures, whose border is then as ``padding`` says.
+    network: str = "mlp"
+    padding: str = "zeros"
+    #: Of perceptrons.
     encoder_hidden: tuple[int, ...] = (512, 512, 512)
     decoder_hidden: tuple[int, ...] = (512, 512)
 
@@ -79,6 +83,8 @@ class VAE(Configuration):
             "posterior": POSTERIORS,
             "divergence": DIVERGENCES,
             "time_bound": ("soft", "paper"),
+            "network": NETWORKS,
+            "padding": PADDINGS,
             "precision": ("32-true", "bf16-mixed", "16-mixed"),
             "scaling": ("auto", "none", "range", "standard", "max"),
             "lr_schedule": ("constant", "cosine", "one-cycle"),
@@ -97,3 +103,4 @@ class VAE(Configuration):
             raise ValueError(f"kl_warmup = {self.kl_warmup!r}: expected a part of training, 0 to 1")
         least_zero = ("noise", "seed", "split_seed", "picture_seed")
         self._require(choices=choices, positive=positive, least_zero=least_zero)
+        self._check_network(self.network)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from manifold_ae.groups.base import product
 from manifold_ae.groups.exponentials import entries_of, matrix_of
-from manifold_ae.groups.rotations import turn
 
 __all__ = ["BlockLayout"]
 
@@ -108,7 +108,7 @@ class BlockLayout(nn.Module):
         widths = [size * len(which) for size, which in self.kinds]
         *parts, rest = held.split([*widths, self.free], -1)
         moved = [
-            turn(blocks, part.unflatten(-1, (len(which), size))).flatten(-2)
+            product(blocks, part.unflatten(-1, (len(which), size, 1))).flatten(-3)
             for blocks, part, (size, which) in zip(kinds, parts, self.kinds, strict=True)
         ]
         if self.free:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from manifold_ae.groups import rotations
-from manifold_ae.numerics import Fused, cosh_sqrt, hyperbolic_slopes, sinhc_sqrt
+from manifold_ae.numerics import Fused, constant, cosh_sqrt, sinhc_slope, sinhc_sqrt
 
 __all__ = ["entries_of", "exp_block", "matrix_of"]
 
@@ -47,8 +47,8 @@ def exp_block(entries: Tensor, size: int, antisymmetric: bool) -> Tensor:
         return _exp_plane(entries.squeeze(-1)) if antisymmetric else _ExpTwo.of(entries)
     if size == 3 and antisymmetric:
         # The entries above the diagonal of ω̂ are (−z, y, −x).
-        minus_z, y, minus_x = entries.unbind(-1)
-        return rotations.exp(torch.stack([-minus_x, y, -minus_z], -1))
+        signs = constant((-1.0, 1.0, -1.0), entries.dtype, entries.device)
+        return rotations.exp(entries.flip(-1) * signs)
     # torch's views the matrices, which a part of a longer row of entries does not allow.
     return torch.linalg.matrix_exp(matrix_of(entries, size, antisymmetric).contiguous())
 
@@ -66,16 +66,13 @@ class _ExpTwo(Fused):
     def value(entries: Tensor) -> tuple[Tensor, ...]:
         a, b, c, d = entries.unbind(-1)
         h, half_trace = (a - d) / 2, (a + d) / 2
-        square = h * h + b * c
-        root = square.abs().sqrt().clamp_min(torch.finfo(entries.dtype).tiny)
-        growth = torch.exp(half_trace)
-        p, q = growth * torch.cos(root), growth * torch.sin(root) / root
-        # Two exponentials, since e^τ may be zero where cosh √δ is infinite.
-        up, down = torch.exp(half_trace + root), torch.exp(half_trace - root)
-        real = square > 0
-        p = torch.where(real, (up + down) / 2, p)
-        rising = torch.where(root < 1, growth * torch.sinh(root), (up - down) / 2)
-        q = torch.where(real, rising / root, q)
+        square, tiny = torch.addcmul(h * h, b, c), torch.finfo(entries.dtype).tiny
+        # One of the two is zero. With a factor for each, no case is computed in vain and no
+        # e^τ = 0 meets cosh √δ = ∞: e^τ cosh r = e^{τ+r} (1 + e^{−2r}) / 2, and sinh likewise.
+        rate, angle = square.clamp_min(tiny).sqrt(), (-square).clamp_min(tiny).sqrt()
+        growth, fall = torch.exp(half_trace + rate), torch.expm1(-2 * rate)
+        p = growth * (1 + fall / 2) * torch.cos(angle)
+        q = growth * (fall / (-2 * rate)) * (torch.sin(angle) / angle)
         diagonal = q * h
         matrix = torch.stack([p + diagonal, q * b, q * c, p - diagonal], -1)
         return matrix.unflatten(-1, (2, 2)), p, q
@@ -84,23 +81,22 @@ class _ExpTwo(Fused):
     def derivative(gradient: Tensor, entries: Tensor, *kept: Tensor) -> tuple[Tensor]:
         a, b, c, d = entries.unbind(-1)
         h, half_trace, (p, q) = (a - d) / 2, (a + d) / 2, kept
-        square = h * h + b * c
-        growth = torch.exp(half_trace)
+        square, growth = torch.addcmul(h * h, b, c), torch.exp(half_trace)
         if torch.is_grad_enabled():  # to be differentiated again
             p, q = _even_and_odd(half_trace, square)
         ga, gb, gc, gd = gradient.flatten(-2).unbind(-1)
-        to_p, to_q = ga + gd, h * (ga - gd) + b * gb + c * gc
-        to_half_trace = to_p * p + to_q * q
-        columns = (x.unsqueeze(-1) for x in (square, p, q, q, growth))
-        to_square = (to_p * q + to_q * hyperbolic_slopes(*columns)[..., 0]) / 2
-        to_h = q * (ga - gd) + 2 * h * to_square
+        to_p, between = ga + gd, ga - gd
+        to_q = torch.addcmul(torch.addcmul(h * between, b, gb), c, gc)
+        to_half_trace = torch.addcmul(to_p * p, to_q, q) / 2
+        to_square = torch.addcmul(to_p * q, to_q, sinhc_slope(square, p, q, growth)) / 2
+        to_half_h = torch.addcmul(q * between / 2, h, to_square)
         return (
             torch.stack(
                 [
-                    (to_half_trace + to_h) / 2,
-                    q * gb + c * to_square,
-                    q * gc + b * to_square,
-                    (to_half_trace - to_h) / 2,
+                    to_half_trace + to_half_h,
+                    torch.addcmul(q * gb, c, to_square),
+                    torch.addcmul(q * gc, b, to_square),
+                    to_half_trace - to_half_h,
                 ],
                 -1,
             ),

@@ -11,7 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manifold_ae.numerics import Fused, arc_over_sine, cos_sqrt, hyperbolic_slopes, sinc_sqrt
+from manifold_ae.numerics import (
+    Fused,
+    arc_over_sine,
+    built_once,
+    sinc_defect_sqrt,
+    sinc_sqrt,
+)
 
 __all__ = [
     "compose",
@@ -64,46 +70,45 @@ def vee(matrix: Tensor) -> Tensor:
 
 
 class _Exp(Fused):
+    """With θ = |ω|: S = sin θ / θ, K = (1 − cos θ) / θ², D = (1 − S) / θ²."""
+
     @staticmethod
     def value(omega: Tensor) -> tuple[Tensor, ...]:
         w = omega.double()
-        square = (w * w).sum(-1, keepdim=True)
-        angle = square.sqrt().clamp_min(torch.finfo(w.dtype).tiny)
-        cosine, sinc = torch.cos(angle), torch.sin(angle) / angle
-        half = 2 * torch.sin(angle / 2) / angle
-        return _rodrigues(w, cosine, sinc, half).to(omega.dtype), square, cosine, sinc, half
+        angle = torch.linalg.vector_norm(w, dim=-1, keepdim=True)
+        angle = angle.clamp_min(torch.finfo(w.dtype).tiny)
+        half = angle / 2
+        chord = torch.sin(half) / half
+        sinc, k = chord * torch.cos(half), chord * chord / 2
+        # Of cos θ, S ω and K ω ωᵀ, row by row.
+        flat = torch.cat([torch.cos(angle), sinc * w], -1) @ _placing(w.device)
+        rotation = torch.addcmul(flat.unflatten(-1, (3, 3)), (k * w).unsqueeze(-1), w.unsqueeze(-2))
+        return rotation.to(omega.dtype, copy=True), rotation, angle, sinc, k
 
     @staticmethod
     def derivative(gradient: Tensor, omega: Tensor, *kept: Tensor) -> tuple[Tensor]:
         w, g = omega.double(), gradient.double()
-        square, cosine, sinc, half = kept
+        rotation, angle, sinc, k = kept
         if torch.is_grad_enabled():  # to be differentiated again
-            square = (w * w).sum(-1, keepdim=True)
-            cosine, sinc, half = cos_sqrt(square), sinc_sqrt(square), sinc_sqrt(square / 4)
-        # With C = cos θ, S = sin θ / θ, K = (1 − C) / θ² = half² / 2 and s = θ², in dω:
-        # dC = −S ω, dS = (C − S) / s ω, dK = (S − 2K) / s ω.
-        minus_slope_sinc, slope_half = hyperbolic_slopes(-square, cosine, sinc, half * half).split(
-            1, -1
-        )
-        trace = torch.diagonal(g, dim1=-2, dim2=-1).sum(-1, keepdim=True)
-        torque = 2 * vee(g)
-        outer = turn(g + g.mT, w)
-        along = (
-            slope_half / 2 * (outer * w).sum(-1, keepdim=True)
-            - minus_slope_sinc * (torque * w).sum(-1, keepdim=True)
-            - sinc * trace
-        )
-        return ((along * w + sinc * torque + half * half / 2 * outer).to(omega.dtype),)
+            rotation, square = exp(w), (w * w).sum(-1, keepdim=True)
+            sinc, k = sinc_sqrt(square), sinc_sqrt(square / 4).square() / 2
+            d = sinc_defect_sqrt(square)
+        else:
+            # It meets ω twice, so that what cancels at ω = 0 stays below rounding.
+            d = (1 - sinc) / angle / angle
+        # dR = R ŷ with y = (I − K ω̂ + D ω̂²) dω, and ω̂² = ω ωᵀ − θ² I; of Rᵀ g, the sum of its
+        # products with the parts of ŷ. In float64, which neither autocast nor TF32 rounds.
+        torque = (rotation.mT @ g).flatten(-2) @ _placing(w.device)[1:].mT
+        along = d * (w.unsqueeze(-2) @ torque.unsqueeze(-1)).squeeze(-1)
+        turned = torch.addcmul(sinc * torque, k, torch.linalg.cross(w, torque, dim=-1))
+        return (torch.addcmul(turned, along, w).to(omega.dtype),)
 
 
-def _rodrigues(omega: Tensor, cosine: Tensor, sinc: Tensor, half: Tensor) -> Tensor:
-    x, y, z = (sinc * omega).unbind(-1)
-    scaled = half * omega
-    xx, yy, zz = (scaled * scaled / 2 + cosine).unbind(-1)
-    u, v, w = scaled.unbind(-1)
-    xy, yz, zx = u * v / 2, v * w / 2, w * u / 2
-    entries = [xx, xy - z, zx + y, xy + z, yy, yz - x, zx - y, yz + x, zz]
-    return torch.stack(entries, -1).unflatten(-1, (3, 3))
+@built_once
+def _placing(device: torch.device) -> Tensor:
+    """Where 1 and the components of ω stand in I and ω̂, of shape ``(4, 9)``."""
+    basis = torch.eye(3, dtype=torch.float64, device=device)
+    return torch.stack([basis, *hat(basis)]).flatten(1)
 
 
 def exp(omega: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ from manifold_ae.manifolds import Manifold
 from manifold_ae.models.heads import PosteriorHead
 from manifold_ae.models.likelihoods import Gaussian, Likelihood
 
-__all__ = ["DeltaVAE", "known_divergence", "out_features"]
+__all__ = ["DeltaVAE", "known_divergence", "out_features", "out_shape"]
 
 
 def _exact(q: ManifoldDistribution, prior: ManifoldDistribution, z: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ class DeltaVAE(nn.Module):
         )
         self.decoder = decoder
         self.likelihood = likelihood
-        self.output = likelihood.output_layer(out_features("decoder", decoder))
+        self.output = likelihood.output_layer(out_shape(decoder))
 
     # ---- the parts --------------------------------------------------------------------------
 
@@ -330,6 +330,12 @@ def gives_location(encoder: nn.Module, manifold: Manifold) -> bool:
             f"{manifold!r} takes {manifold.feature_size}: give it another encoder"
         )
     return size is not None
+
+
+def out_shape(decoder: nn.Module) -> int | tuple[int, ...]:
+    """What a decoder gives: the shape of its maps where it has some, else how many features."""
+    maps: Any = getattr(decoder, "out_maps", None)
+    return out_features("decoder", decoder) if maps is None else tuple(maps)
 
 
 def out_features(role: str, module: nn.Module) -> int:

@@ -36,7 +36,7 @@ from torch.distributions import kl_divergence
 from manifold_ae.distributions import HeatKernel, ManifoldDistribution
 from manifold_ae.groups import FiniteGroup, Group, LearnedRepresentation
 from manifold_ae.manifolds import Manifold
-from manifold_ae.models.delta_vae import out_features
+from manifold_ae.models.delta_vae import out_features, out_shape
 from manifold_ae.models.heads import PosteriorHead
 from manifold_ae.models.inference import infer_action
 from manifold_ae.models.keeping import check_keeps, columns_of
@@ -57,7 +57,8 @@ class HomomorphismAutoencoder(nn.Module):
             ``out_features``, or that of its last layer that has one. The model owns the linear
             layer from features to latents.
         decoder: module from latents ``(*, size)`` (with a manifold, ``manifold.embedding_size``) to
-            features ``(*, g)``; the likelihood owns the layer from there to observations.
+            features ``(*, g)``, or to maps ``(*, c, h, w)`` of the shape ``out_maps`` that it then
+            has; the likelihood owns the layer from there to observations.
         representation: ρ, from actions to matrices ``(*, n, n)``, with ``group`` and ``size``:
             ``groups.LearnedRepresentation``, one of ``groups.representations``; or a
             ``models.transitions.Transition`` in its place.
@@ -147,7 +148,7 @@ class HomomorphismAutoencoder(nn.Module):
         latents = self.transition.size if manifold is None else manifold.embedding_size
         _check_takes("encoder", encoder, likelihood.event_shape, "observations")
         _check_takes("decoder", decoder, (latents,), "latents")
-        self.output = likelihood.output_layer(out_features("decoder", decoder))
+        self.output = likelihood.output_layer(out_shape(decoder))
         known = self._penalties()
         for name in self.penalty_weights:
             if name not in known:

@@ -32,6 +32,23 @@ class _Unflattened(nn.Module):
         return reshaped(self.linear(features), self.event_shape)
 
 
+class _Pixelwise(nn.Module):
+    """A linear layer onto the channels of a picture, the same at every pixel."""
+
+    def __init__(self, maps: tuple[int, ...], event_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        if len(maps) != 3 or len(event_shape) not in (2, 3) or event_shape[-2:] != maps[1:]:
+            raise ValueError(
+                f"the decoder gives maps of shape {maps}: observations of shape {event_shape} are "
+                "no pictures of that size"
+            )
+        self.linear = nn.Conv2d(maps[0], math.prod(event_shape[:-2]), 1)
+        self.event_shape = event_shape
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return self.linear(maps.flatten(0, -4)).reshape(*maps.shape[:-3], *self.event_shape)
+
+
 class Likelihood(nn.Module, ABC):
     """p(x | z) for x of shape ``event_shape``, given the output of its own layer."""
 
@@ -48,9 +65,14 @@ class Likelihood(nn.Module, ABC):
         super().__init__()
         self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
 
-    def output_layer(self, in_features: int) -> nn.Module:
-        """The decoder's last layer: features ``(*, in_features)`` to ``(*, *event_shape)``."""
-        return _Unflattened(in_features, self.event_shape)
+    def output_layer(self, in_features: int | Sequence[int]) -> nn.Module:
+        """The decoder's last layer: features ``(*, in_features)`` to ``(*, *event_shape)``.
+
+        Of maps ``(*, c, h, w)``, whose shape ``in_features`` then is, one layer for all pixels.
+        """
+        if isinstance(in_features, int):
+            return _Unflattened(in_features, self.event_shape)
+        return _Pixelwise(tuple(in_features), self.event_shape)
 
     def encoder_input(self, x: Tensor) -> Tensor:
         """What the encoder sees of x; x itself, unless its range is too wide for a network."""

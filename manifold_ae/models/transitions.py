@@ -59,6 +59,14 @@ class ByRepresentation(Transition):
         self.columns = columns
         self.size = representation.size * columns
 
+    def matrix(self, action: Tensor) -> Tensor:
+        """What moves a whole latent, ρ(g) ⊗ I for several columns: ``(*, size, size)``."""
+        rho = self.representation(action)
+        if self.columns == 1:
+            return rho
+        eye = torch.eye(self.columns, dtype=rho.dtype, device=rho.device)
+        return torch.kron(rho, eye)
+
     def _move(self, matrix: Tensor, z: Tensor) -> Tensor:
         # Given matrices of a finite group are of the default dtype.
         return product(matrix.to(z.dtype), z.unflatten(-1, (-1, self.columns))).flatten(-2)

@@ -18,9 +18,9 @@ from manifold_ae.distributions import HeatKernel, PowerSpherical, RandomWalk, Wr
 from manifold_ae.experiments import VAE
 from manifold_ae.metrics import evaluate_bound
 from manifold_ae.models import DeltaVAE, known_divergence, likelihoods
-from manifold_ae.nn import MLP
 from manifold_ae.run.base import Run
 from manifold_ae.run.files import prepare_folder, save_arrays
+from manifold_ae.run.networks import build_networks
 from manifold_ae.run.support import check_support
 from manifold_ae.run.trials import train_with_restarts
 from manifold_ae.training import Checkpoint, Schedule, Source, make_fabric, write_aside
@@ -286,8 +286,7 @@ def build_model(config: VAE, event_shape: tuple[int, ...]) -> DeltaVAE:
         torch.manual_seed(mix("weights", config.seed))
         return DeltaVAE(
             manifold,
-            MLP(event_shape, config.encoder_hidden),
-            MLP(manifold.embedding_size, config.decoder_hidden),
+            *build_networks(config, event_shape, manifold.embedding_size),
             posterior=posterior,
             likelihood=likelihoods.named(config.likelihood, event_shape),
             # Runs of before there was a choice say nothing.

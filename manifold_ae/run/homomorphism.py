@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from manifold_ae import data, groups, metrics
-from manifold_ae.data import Traces, worlds
-from manifold_ae.data.seeding import generator_for, mix
+from manifold_ae import data
+from manifold_ae.data import Traces
+from manifold_ae.data.seeding import generator_for
 from manifold_ae.experiments import HAE
 from manifold_ae.groups import LieGroup
 from manifold_ae.models import HomomorphismAutoencoder, likelihoods, transitions
 from manifold_ae.run.base import Run
 from manifold_ae.run.files import group_of, group_record, prepare_folder, save_arrays
-from manifold_ae.run.representations import build_model, is_orthogonal
+from manifold_ae.run.homomorphism_evaluation import Evaluation
+from manifold_ae.run.representations import build_model
 from manifold_ae.run.support import check_support
-from manifold_ae.run.traces import TraceData, draw_traces, held_out, load_traces
+from manifold_ae.run.traces import TraceData, draw_traces, load_traces
 from manifold_ae.run.trials import train_with_restarts
-from manifold_ae.run.unstructured import fit_unstructured
 from manifold_ae.training import Checkpoint, Schedule, make_fabric
 
 __all__ = ["HAERun", "describe", "load", "train"]
@@ -35,8 +35,6 @@ CURVES = {
 }
 #: Steps whose predictions are drawn.
 SHOWN_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
-#: Latents of such a deviation, or less, have collapsed: it is what float32 leaves of equal ones.
-COLLAPSED = 1e-6
 
 
 @dataclass(kw_only=True)
@@ -87,169 +85,18 @@ class HAERun(Run):
         steps = min(self.config.horizon, source.world.longest or self.config.horizon)
         return draw_traces(self.config, source.world, self.config.num_rollouts, steps, generator)
 
-    @torch.no_grad()
     def evaluate(self, *, num_samples: int | None = None, progress: bool = False) -> dict[str, Any]:
-        """Everything that is measured of the model, the same every time; see ``metrics``.
-
-        None stands for what is undefined: an error relative to the spread of latents that have
-        none, or over observations of which there are none in the test part.
-        """
+        """Everything that is measured of the model, the same every time; see ``Evaluation``."""
         if num_samples is not None:
             raise ValueError(
                 f"num_samples = {num_samples}: a homomorphism autoencoder has no importance "
                 "samples; leave it out"
             )
-        model, source = self.model.eval(), self.traces()
-        test = source.test
-        found: dict[str, Any] = {}
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(mix("evaluate", self.config.seed))
-            terms = model.loss(test.observations.to(self.device), test.actions.to(self.device))
-        found |= {name: value.item() for name, value in terms.items() if name != "loss"}
-        long = self.long_traces()
-        rollout = metrics.evaluate_rollout(
-            model,
-            long.observations.to(self.device),
-            long.actions.to(self.device),
-            horizons=sorted({*metrics.HORIZONS, long.steps}),
-            batch_size=25,
-        )
-        found["rollout"] = {**rollout.as_dict(), "unstructured": self._unstructured(long, rollout)}
-        first, last = rollout.prediction[0], rollout.prediction[-1]
-        found["rollout_growth"] = last / first if first > 0 else None
-        if isinstance(model.transition, transitions.ByRepresentation) and (
-            model.transition.columns == 1
-        ):
-            found |= self._of_representation(test, long)
-        found |= self._disentanglement()
-        if self.config.hold_out != "none":
-            found |= self._held_out(test)
+        source, long = self.traces(), self.long_traces()
+        found = Evaluation(self.model, self.config, source, long, self.device).measure()
         found["seconds"] = sum(row["seconds"] for row in self.history)
         found["epochs"] = len(self.history)
         return found
-
-    def _of_representation(self, test: Traces, long: Traces) -> dict[str, Any]:
-        """What ρ alone tells, and how well the encoder follows it."""
-        rho, group = self.model.representation, self.model.group
-        found: dict[str, Any] = {}
-        generator = generator_for("defects", self.config.seed, device=self.device)
-        # Without a Haar law, over the actions that occur, and their products.
-        occurring = isinstance(group, LieGroup) and not group.is_compact and long.steps > 1
-        if occurring:
-            defects = metrics.action_defects(rho, long.actions.to(self.device))
-            found["homomorphism_error_of_moves"] = defects.homomorphism_of_moves
-            composed = defects.composition
-            found["composition_error"] = composed if math.isfinite(composed) else None
-        else:
-            defects = metrics.homomorphism_defects(rho, generator=generator, device=self.device)
-        found["homomorphism_error"] = defects.homomorphism
-        found["inverse_error"] = defects.inverse
-        found["identity_error"] = defects.identity
-        o = test.observations.to(self.device)
-        spread = self.model.encode(o[:, :-1].flatten(0, 1)).double().std(0).amax().item()
-        found["equivariance_error"] = None
-        if spread > COLLAPSED:
-            found["equivariance_error"] = metrics.trace_equivariance(
-                self.model.encode, rho, o, test.actions.to(self.device)
-            )
-        actions = groups.defects.random_actions(
-            group, 500, generator=generator, dtype=torch.float32, device=self.device
-        )
-        if occurring:
-            actions = test.actions.flatten(0, 1)[:500].to(self.device)
-        matrices = rho(actions)
-        if hasattr(rho, "generators") and getattr(rho, "phi", "") == "linear":
-            blocks = metrics.find_blocks(
-                rho.generators(), orthogonal=is_orthogonal(self.config, group)
-            )
-        else:
-            blocks = metrics.find_blocks(matrices, orthogonal=is_orthogonal(self.config, group))
-        found["blocks"] = list(blocks.sizes)
-        found["off_block_energy"] = blocks.off_block
-        world = self.traces().world
-        truth = None if world is None else self._truth(world, rho.size)
-        if truth is not None:
-            # Small actions tell little apart: what is nearly aligned has to be nearer.
-            tolerance = 0.01 if occurring else 0.1
-            aligned = metrics.align_matrices(matrices, truth(actions), tolerance=tolerance)
-            found["alignment_residual"] = aligned.residual
-            # Infinite where every alignment is singular, and JSON has no infinity.
-            condition = aligned.condition
-            found["alignment_condition"] = condition if math.isfinite(condition) else None
-            found["character_gap"] = aligned.character_gap
-            if occurring and truth.size == rho.size:
-                moves = metrics.residual_of_moves(aligned, truth(actions))
-                found["alignment_residual_of_moves"] = moves
-        return found
-
-    def _unstructured(
-        self, long: Traces, rollout: metrics.RolloutErrors
-    ) -> tuple[float | None, ...]:
-        """The error of a network on the same latents, where the model's own dynamics is none."""
-        model, train = self.model, self.traces().train
-        z = self.encode(train.observations.flatten(0, 1)).unflatten(0, (len(train), -1))
-        network = fit_unstructured(
-            model, z.to(self.device), train.actions.to(self.device), self.config.seed
-        )
-        o, steps = long.observations.to(self.device), max(rollout.horizons)
-        path = network.unroll(model.encode(o[:, 0]), long.actions[:, :steps].to(self.device))
-        found = []
-        for h in rollout.horizons:
-            error = (model.decode(path[:, h]) - o[:, h]).square().mean().item()
-            # Nothing keeps such a path where latents are: far enough ahead it may overflow.
-            found.append(error if math.isfinite(error) else None)
-        return tuple(found)
-
-    def _held_out(self, test: Traces) -> dict[str, float | None]:
-        """Errors on what training has seen the like of, and ratios to them of what it has not.
-
-        ``held_out_ratio`` is of predictions of unseen observations; ``held_out_latent_ratio`` of
-        their latents, which asks nothing of the decoder; ``held_out_start_ratio`` of predictions of
-        seen observations from unseen ones, which asks it of the encoder alone.
-        """
-        world = self.traces().world
-        assert world is not None
-        unseen = held_out(self.config, world, test)
-        o, actions = test.observations.to(self.device), test.actions.to(self.device)
-        z = self.model.encode(o)
-        path = self.model.transition.unroll(z[:, 0], actions)[:, 1:]
-        error = (self.model.decode(path) - o[:, 1:]).square().flatten(2).mean(2).cpu()
-        gap = (z[:, 1:] - path).square().sum(2).cpu()
-        start, target = unseen[:, :1], unseen[:, 1:]
-        seen = ~start & ~target
-        base = _mean(error[seen])
-        found = {"seen_error": base, "held_out_error": _mean(error[~start & target])}
-        found["held_out_ratio"] = _ratio(found["held_out_error"], base)
-        if not isinstance(self.model.transition, transitions.Still):
-            found["held_out_latent_ratio"] = _ratio(_mean(gap[~start & target]), _mean(gap[seen]))
-        if start.any():
-            found["held_out_start_ratio"] = _ratio(_mean(error[start & ~target]), base)
-        return found
-
-    def _truth(self, world: worlds.World, size: int) -> Any:
-        """What actions move in the world's representation, as often as it fits into another."""
-        if world.truth is None:
-            return None
-        parts = getattr(world.truth, "parts", (world.truth,))
-        moved = groups.Sum(*(part for part in parts if not isinstance(part, groups.Trivial)))
-        copies = (size - self.config.free) // moved.size
-        return groups.Sum(*[moved] * copies) if copies else None
-
-    def _disentanglement(self) -> dict[str, float]:
-        """D_LSBD over a grid of angles, where the group is a torus."""
-        world = self.traces().world
-        if world is None or not world.is_group_action:
-            return {}
-        if not isinstance(world.group, groups.Torus) or world.group.n > 3:
-            return {}
-        count = {1: 64, 2: 24, 3: 21}[world.group.n]
-        angles = torch.arange(count) * (2 * math.pi / count)
-        grid = torch.stack(torch.meshgrid(*[angles] * world.group.n, indexing="ij"), -1)
-        states = world.group.exp(grid)
-        z = self.encode(world.render(states).flatten(0, world.group.n - 1))
-        result = metrics.d_lsbd(z.unflatten(0, grid.shape[:-1]))
-        return {"d_lsbd": result.value, "d_lsbd_mean": result.mean}
 
     def table(self, metrics: dict[str, Any]) -> str:
         rows = [
@@ -356,14 +203,6 @@ class HAERun(Run):
         sizes = getattr(moves.representation, "block_sizes", None)
         free = getattr(moves.representation, "free", 0)
         return None if sizes is None else [*sizes, free] if free else list(sizes)
-
-
-def _mean(x: Tensor) -> float | None:
-    return x.mean().item() if x.numel() else None
-
-
-def _ratio(error: float | None, base: float | None) -> float | None:
-    return error / base if error is not None and base else None
 
 
 def _cell(value: float | None) -> str:

@@ -10,7 +10,7 @@ from manifold_ae.data.seeding import mix
 from manifold_ae.experiments import HAE
 from manifold_ae.groups import FiniteGroup, Group, LieGroup
 from manifold_ae.models import HomomorphismAutoencoder, likelihoods, transitions
-from manifold_ae.nn import MLP
+from manifold_ae.run.networks import build_networks
 
 __all__ = ["automatic_blocks", "build_model", "is_orthogonal", "make_representation"]
 
@@ -115,8 +115,7 @@ def build_model(
         known = _penalties_of(moves)
         fast = config.representation_lr or (30.0 if hasattr(moves, "weight") else 1.0)
         return HomomorphismAutoencoder(
-            MLP(event_shape, config.encoder_hidden),
-            MLP(size, config.decoder_hidden),
+            *build_networks(config, event_shape, size),
             moves,
             likelihoods.named(config.likelihood, event_shape),
             manifold=manifold,
