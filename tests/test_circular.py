@@ -5,8 +5,11 @@ import math
 import pytest
 import torch
 
-from manifold_ae.manifolds import FlatTorus
-from manifold_ae.nn import CircularConv, CircularDecoder, CircularEncoder
+from manifold_ae.experiments import VAE
+from manifold_ae.manifolds import FlatTorus, Sphere
+from manifold_ae.models import DeltaVAE
+from manifold_ae.nn import MLP, CircularConv, CircularDecoder, CircularEncoder
+from manifold_ae.run import delta_vae
 
 SIZE = (12, 9)
 
@@ -80,3 +83,32 @@ def test_shapes_that_do_not_fit():
         CircularDecoder(SIZE)(torch.zeros(3, 2))
     with pytest.raises(ValueError, match="positive sizes"):
         CircularConv(0, 1, SIZE)
+
+
+def test_a_model_takes_the_place_from_the_encoder(device):
+    config = VAE(
+        manifold="torus:2",
+        data="torus",
+        network="circular",
+        likelihood="gaussian",
+        posterior="heat-kernel",
+    )
+    vae = delta_vae.build_model(config, SIZE).to(device)
+    x = torch.randn(3, *SIZE, device=device)
+    shift = (5, 2)
+    here, there = vae.posterior(x), vae.posterior(x.roll(shift, (-2, -1)))
+    torch.testing.assert_close(there.loc, turned(here.loc, shift), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(there.time, here.time, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(
+        vae.decode(turned(here.loc, shift)), vae.decode(here.loc).roll(shift, (-2, -1))
+    )
+    vae.loss(x)["loss"].backward()
+    for name, value in vae.named_parameters():
+        assert value.grad is not None and value.grad.isfinite().all(), name
+
+
+def test_a_place_on_another_manifold_is_refused():
+    with pytest.raises(ValueError, match="network = 'conv'"):
+        VAE(manifold="sphere:2", network="circular")
+    with pytest.raises(ValueError, match="takes 3"):
+        DeltaVAE(Sphere(2), CircularEncoder(SIZE), MLP(3, (4,)))

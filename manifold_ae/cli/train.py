@@ -142,7 +142,7 @@ def _hae_options(command: Callable[..., Any]) -> Callable[..., Any]:
             field("steps", help="Actions in a trace."),
             field("largest", help="Largest angle of an action, in radians."),
             field("likelihood", help="Observation model; see `list likelihoods`."),
-            field("network", type=click.Choice(NETWORKS), help="Encoder and decoder."),
+            field("network", type=click.Choice(NETWORKS[:2]), help="Encoder and decoder."),
             field("padding", type=click.Choice(PADDINGS), help="Border, for --network conv."),
             field("model", type=click.Choice(MODELS), help="What moves latents."),
             field("phi", type=click.Choice(PHIS), help="Map from actions to generators."),

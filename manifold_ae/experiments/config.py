@@ -15,8 +15,8 @@ from typing import Any, Self
 
 __all__ = ["NETWORKS", "PADDINGS", "Configuration"]
 
-#: Kinds of encoders and decoders.
-NETWORKS = ("mlp", "conv")
+#: Kinds of encoders and decoders; "circular" for periodic pictures on a flat torus alone.
+NETWORKS = ("mlp", "conv", "circular")
 #: What lies beyond the border of a picture, as in ``nn.PADDINGS``.
 PADDINGS = ("zeros", "circular", "reflect", "replicate")
 

@@ -100,7 +100,7 @@ class HAE(Configuration):
             "model": MODELS,
             "phi": PHIS,
             "hold_out": ("none", "combinations", "actions"),
-            "network": NETWORKS,
+            "network": NETWORKS[:2],
             "padding": PADDINGS,
             "precision": ("32-true", "bf16-mixed", "16-mixed"),
             "lr_schedule": ("constant", "cosine", "one-cycle"),

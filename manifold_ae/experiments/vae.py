@@ -44,7 +44,8 @@ class VAE(Configuration):
     #: "soft" or "paper": see models.heads.PosteriorHead.
     time_bound: str = "soft"
     initial_time: float = 0.02
-    #: "mlp", or "conv" for pictures, whose border is then as ``padding`` says.
+    #: "mlp"; "conv" for pictures, whose border is then as ``padding`` says; or "circular" for
+    #: translations of periodic pictures on torus:2, equivariant by construction.
     network: str = "mlp"
     padding: str = "zeros"
     #: Of perceptrons.
@@ -104,3 +105,8 @@ class VAE(Configuration):
         least_zero = ("noise", "seed", "split_seed", "picture_seed")
         self._require(choices=choices, positive=positive, least_zero=least_zero)
         self._check_network(self.network)
+        if self.network == "circular" and self.manifold != "torus:2":
+            raise ValueError(
+                f"network = 'circular' gives two angles, and manifold = {self.manifold!r}: take "
+                "torus:2, or network = 'conv'"
+            )

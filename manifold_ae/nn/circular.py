@@ -143,7 +143,7 @@ class CircularDecoder(nn.Module):
         self.draw = CircularConv(1, maps, self.picture)
         # Responses of the size of one: a bump covers a few pixels of many.
         with torch.no_grad():
-            self.draw.weight *= math.sqrt(math.prod(self.picture)) / 4
+            self.draw.weight.mul_(math.sqrt(math.prod(self.picture)) / 4)
 
     def forward(self, z: Tensor) -> Tensor:
         if z.shape[-1:] != (4,):

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from manifold_ae.experiments import HAE, VAE
-from manifold_ae.nn import MLP, ConvDecoder, ConvEncoder
+from manifold_ae.nn import MLP, CircularDecoder, CircularEncoder, ConvDecoder, ConvEncoder
 
 __all__ = ["build_networks"]
 
@@ -33,7 +33,12 @@ def _convolutions(config: Any, event_shape: tuple[int, ...], latents: int) -> tu
     )
 
 
+def _circular(config: Any, event_shape: tuple[int, ...], latents: int) -> tuple[Any, Any]:
+    return CircularEncoder(event_shape), CircularDecoder(event_shape)
+
+
 _BUILT: dict[str, Callable[..., tuple[nn.Module, nn.Module]]] = {
     "mlp": _perceptrons,
     "conv": _convolutions,
+    "circular": _circular,
 }
