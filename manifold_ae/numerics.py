@@ -29,7 +29,6 @@ __all__ = [
     "hyperbolic_slopes",
     "log1m_exp",
     "log_gamma_ratio",
-    "log_signed_sum_exp",
     "normalise",
     "power_sum",
     "refuse_second_derivatives",
@@ -403,17 +402,6 @@ def constant(value: float | tuple[float, ...], dtype: torch.dtype, device: torch
 def exceeds(x: Tensor, limit: float) -> Tensor:
     """Whether x > limit by more than rounding: a limit that was computed admits its own figure."""
     return x > limit * (1 + 8 * torch.finfo(x.dtype).eps)
-
-
-def log_signed_sum_exp(log_magnitude: Tensor, sign: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
-    r"""log|Σ sᵢ e^{aᵢ}| and its sign, for terms given as log-magnitudes aᵢ and signs sᵢ = ±1.
-
-    A sum that cancels exactly has log-magnitude −∞ and sign 0.
-    """
-    shift = log_magnitude.detach().amax(dim, keepdim=True)
-    shift = torch.where(torch.isfinite(shift), shift, 0.0)
-    total = (sign * torch.exp(log_magnitude - shift)).sum(dim)
-    return total.abs().log() + shift.squeeze(dim), total.sign()
 
 
 def log1m_exp(s: Tensor) -> Tensor:

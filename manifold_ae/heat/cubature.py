@@ -152,7 +152,8 @@ def cubature(manifold: Manifold, x: Tensor, t: Tensor, points: int) -> tuple[Ten
     """
     raise NotImplementedError(
         f"{manifold!r} has no rule for means over its heat kernel, of which the KL on a quotient "
-        "is computed; heat.kl_monte_carlo(q, p, n) estimates it with a standard error"
+        "is computed; heat.kl_monte_carlo(q, p, n) estimates it with a standard error, with q a "
+        "HeatKernel where the cover has a sampler, a RandomWalk elsewhere"
     )
 
 
