@@ -6,6 +6,7 @@ import torch
 
 from manifold_ae import heat
 from manifold_ae.distributions import HeatKernel, RandomWalk
+from manifold_ae.heat import cubature
 from manifold_ae.manifolds import EmbeddedTorus, Quotient, Sphere
 
 #: Through the centre: half a turn, and the tube turned over.
@@ -18,16 +19,18 @@ def test_the_divergence_is_estimated_by_walks_and_judged_by_the_kernel(generator
     t = x.new_tensor(0.05)
     prior = HALF.default_prior()
     walk = RandomWalk(HALF, x, t, 20)
-    value, error = heat.kl_monte_carlo(walk, prior, 400, generator=generator)
-    # Before the images of a point meet it is exact, that of the cover.
-    exact = heat.kl_uniform(HALF, x, t)
+    value, error = heat.kl_monte_carlo(walk, prior, 40, generator=generator)
+    # The images of a point have not met yet.
     short = heat.kl_asymptotic(HALF, x, t)
-    assert abs((value - exact).item()) <= 4 * error.item() + 0.05
-    assert abs((exact - short).item()) <= 0.01
-    with pytest.raises(NotImplementedError, match=r"no rule.*kl_monte_carlo.*RandomWalk"):
-        heat.kl_uniform(HALF, x, x.new_tensor(2.0))
+    assert abs((value - short).item()) <= 4 * error.item() + 0.05
     with pytest.raises(NotImplementedError, match="no exact sampler"):
         heat.kl_monte_carlo(HeatKernel(HALF, x, t), prior, 10)
+
+
+def test_its_divergence_has_no_rule_and_the_way_out_is_named():
+    x = HALF.base_point(dtype=torch.float64).unsqueeze(0)
+    with pytest.raises(NotImplementedError, match=r"no rule.*kl_monte_carlo.*RandomWalk"):
+        cubature.cubature(HALF.cover, x, x.new_ones(1), 24)
 
 
 def test_a_walk_is_judged_by_its_limit(generator):

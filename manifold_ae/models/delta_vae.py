@@ -302,7 +302,8 @@ class DeltaVAE(nn.Module):
         """
         parameter = next(self.parameters())
         kwargs = {"dtype": parameter.dtype, "device": parameter.device}
-        z = self.prior.draw(n, generator=generator, **kwargs)
+        prior: Any = self.prior  # torch's own laws do not say in which dtype and where to draw
+        z = prior.draw(n, generator=generator, **kwargs)
         output = self._output(z)
         if noise:
             return self.likelihood.draw(output, generator=generator)
