@@ -23,11 +23,11 @@ __all__ = [
     "cosh_sqrt",
     "digamma_difference",
     "exceeds",
+    "expm1_defect",
     "expm1_ratio",
     "half_cotangent_defect_sqrt",
     "log1m_exp",
     "log_gamma_ratio",
-    "log_signed_sum_exp",
     "normalise",
     "power_sum",
     "refuse_second_derivatives",
@@ -259,6 +259,19 @@ def expm1_ratio(a: Tensor) -> Tensor:
     return torch.where(near, _series_where(a, 1.0, _EXPM1_RATIO), torch.expm1(far) / far)
 
 
+#: (e^a − 1 − a)/a² = Σ_k a^k/(k + 2)!; these terms leave 1e-20 out at |a| = 1.
+_EXPM1_DEFECT = tuple(1 / math.factorial(k + 2) for k in range(20))
+
+
+def expm1_defect(a: Tensor) -> Tensor:
+    r"""φ₂(a) = (eᵃ − 1 − a)/a², positive for every a, smooth at zero, where it is 1/2."""
+    near = a.abs() < 1
+    far = torch.where(near, 1.0, a)
+    return torch.where(
+        near, _series_where(a, 1.0, _EXPM1_DEFECT), (torch.expm1(far) - far) / far**2
+    )
+
+
 def arc_over_sine(sine_squared: Tensor, cosine: Tensor) -> Tensor:
     r"""θ / sin θ for the angle θ ∈ [0, π] with the given sin²θ and cos θ; 1 at θ = 0.
 
@@ -380,17 +393,6 @@ def constant(value: float | tuple[float, ...], dtype: torch.dtype, device: torch
 def exceeds(x: Tensor, limit: float) -> Tensor:
     """Whether x > limit by more than rounding: a limit that was computed admits its own figure."""
     return x > limit * (1 + 8 * torch.finfo(x.dtype).eps)
-
-
-def log_signed_sum_exp(log_magnitude: Tensor, sign: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
-    r"""log|Σ sᵢ e^{aᵢ}| and its sign, for terms given as log-magnitudes aᵢ and signs sᵢ = ±1.
-
-    A sum that cancels exactly has log-magnitude −∞ and sign 0.
-    """
-    shift = log_magnitude.detach().amax(dim, keepdim=True)
-    shift = torch.where(torch.isfinite(shift), shift, 0.0)
-    total = (sign * torch.exp(log_magnitude - shift)).sum(dim)
-    return total.abs().log() + shift.squeeze(dim), total.sign()
 
 
 def log1m_exp(s: Tensor) -> Tensor:

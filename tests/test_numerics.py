@@ -20,7 +20,6 @@ from manifold_ae.numerics import (
     chord_angle,
     constant,
     cos_sqrt,
-    log_signed_sum_exp,
     normalise,
     sinc_sqrt,
     soft_clamp,
@@ -263,53 +262,6 @@ def test_soft_clamp_rises_and_keeps_a_gradient_far_beyond_both_bounds(dtype, dev
             )
             w = 1 + excess / half
             assert slope == pytest.approx((1 + w**2) ** -1.5, rel=1e-4)
-
-
-@given(
-    terms=st.lists(
-        st.tuples(st.floats(-700, 700), st.sampled_from([-1.0, 1.0])), min_size=1, max_size=6
-    )
-)
-def test_log_signed_sum_exp(terms, dtype, device):
-    magnitude = torch.tensor([a for a, _ in terms], dtype=dtype, device=device)
-    sign = torch.tensor([s for _, s in terms], dtype=dtype, device=device)
-    found, found_sign = log_signed_sum_exp(magnitude, sign)
-    with mp.workdps(DIGITS):
-        pairs = zip(magnitude.tolist(), sign.tolist(), strict=True)
-        total = mp.fsum(s * mp.exp(mp.mpf(a)) for a, s in pairs)
-        largest = mp.exp(mp.mpf(magnitude.max().item()))
-        kept = abs(total) / largest  # what cancellation leaves
-    eps = torch.finfo(dtype).eps
-    if kept < 100 * eps:
-        assert found.item() <= magnitude.max().item() + math.log(200 * eps)
-        return
-    assert found_sign.item() == float(mp.sign(total))
-    loss = 16 * eps / float(kept) + 4 * eps * abs(float(mp.log(abs(total))))
-    assert found.item() == pytest.approx(float(mp.log(abs(total))), abs=loss)
-
-
-def test_log_signed_sum_exp_at_its_limits(dtype, device):
-    magnitude = torch.tensor(
-        [[1000.0, 1000.0], [-1000.0, -1000.0], [5.0, 5.0], [-math.inf, -math.inf]],
-        dtype=dtype,
-        device=device,
-    )
-    sign = torch.tensor([[1.0, 1.0], [-1.0, -1.0], [1.0, -1.0], [1.0, 1.0]]).to(magnitude)
-    value, total_sign = log_signed_sum_exp(magnitude, sign)
-    assert total_sign.tolist() == [1.0, -1.0, 0.0, 0.0]
-    log2 = math.log(2)
-    assert value[:2].tolist() == pytest.approx([1000 + log2, -1000 + log2], abs=1e-4)
-    assert value[2:].tolist() == [-math.inf, -math.inf]
-    along_first, _ = log_signed_sum_exp(magnitude[:2], sign[:2], dim=0)
-    assert along_first.tolist() == pytest.approx([1000.0, 1000.0])
-
-
-def test_gradient_of_log_signed_sum_exp(device):
-    magnitude = torch.tensor([0.3, -1.0, 2.0], dtype=torch.float64, device=device)
-    sign = torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64, device=device)
-    assert torch.autograd.gradcheck(
-        lambda a: log_signed_sum_exp(a, sign)[0], magnitude.requires_grad_()
-    )
 
 
 def test_a_function_may_bring_its_own_slopes(device):

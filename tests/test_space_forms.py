@@ -11,13 +11,10 @@ from manifold_ae.distributions import HeatKernel, RiemannianUniform
 from manifold_ae.groups import finite, rotations
 from manifold_ae.heat import space_forms
 from manifold_ae.heat.sphere_tables import divergence
-from manifold_ae.manifolds import SO3, FlatTorus, Quotient, RealProjective, Sphere
+from manifold_ae.manifolds import SO3, Quotient, RealProjective, Sphere
 
 #: A turn of S³ by the same angle in two planes: x ↦ g x.
 TURN = np.kron(np.eye(2), finite.cyclic(5)[1, :2, :2])
-#: By twice the angle in the second: no multiplication, and no one kernel.
-UNEVEN = np.zeros((4, 4))
-UNEVEN[:2, :2], UNEVEN[2:, 2:] = finite.cyclic(5)[1, :2, :2], finite.cyclic(5)[2, :2, :2]
 
 
 def lifted(matrices: np.ndarray) -> np.ndarray:
@@ -129,17 +126,3 @@ def test_projective_space_by_its_own_action_is_the_same():
     t = torch.tensor([0.1, 1.0])
     expected = heat.kl_uniform(RealProjective(4), z, t)
     assert torch.equal(heat.kl_uniform(QUOTIENTS[2], z, t), expected)
-
-
-@pytest.mark.parametrize(
-    "manifold",
-    [
-        Quotient(Sphere(3), [UNEVEN], name="uneven lens"),
-        Quotient(FlatTorus(2), [np.diag([-1.0, -1.0, 1.0, -1.0])], name="by a glide"),
-        Quotient(Sphere(3), [lambda x: -x], name="by a function"),
-    ],
-    ids=str,
-)
-def test_where_it_may_depend_on_the_point_it_is_refused(manifold):
-    with pytest.raises(NotImplementedError, match="depend on the point"):
-        heat.kl_uniform(manifold, manifold.base_point(), torch.tensor(0.1))

@@ -20,6 +20,8 @@ from .base import Dataset, register
 from .splits import split_rows
 
 _CHUNK = 2**22
+#: The part of a feature's range that rounding to float32 may take away.
+RESOLUTION = 1e-3
 REAL_KINDS = "biuf"
 _MAGIC = b"\x93NUMPY"
 _HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -73,7 +75,8 @@ def from_array(
 
     Raises:
         ValueError: If the elements are not real numbers, the array has another number of axes,
-            fewer than two rows or no features, or values that are NaN, infinite or beyond float32.
+            fewer than two rows or no features, or values that are NaN, infinite or beyond float32,
+            or vary by so little about so much that float32 does not hold it.
     """
     if isinstance(x, Tensor):
         x = x.detach().cpu()
@@ -204,7 +207,12 @@ def _check_layout(
 
 
 def to_float32(x: np.ndarray, name: str) -> Tensor:
-    """The values as a new float32 tensor, made in chunks, every one of them finite."""
+    """The values as a new float32 tensor, made in chunks, every one of them finite.
+
+    Raises:
+        ValueError: If a value is not finite in float32, or if float32 rounds away more than
+            ``RESOLUTION`` of what a feature varies by.
+    """
     out = np.empty(x.shape, np.float32)
     faults = dict.fromkeys(("NaN", "infinite", "beyond float32"), 0)
     first: tuple[int, ...] | None = None
@@ -229,7 +237,30 @@ def to_float32(x: np.ndarray, name: str) -> Tensor:
             f"({x[first]:g}) at {_place(first)}: expected finite numbers below 3.4e38; "
             f"remove these rows, fill them in, or change the unit"
         )
+    if not np.can_cast(x.dtype, np.float32):
+        _check_resolution(x, out, rows, name)
     return torch.from_numpy(out)
+
+
+def _check_resolution(x: np.ndarray, rounded: np.ndarray, rows: int, name: str) -> None:
+    """Raise where rounding to float32 takes away what a feature varies by."""
+    low, high = np.full(x.shape[1:], np.inf), np.full(x.shape[1:], -np.inf)
+    lost = np.zeros(x.shape[1:])
+    for start in range(0, len(x), rows):
+        given = x[start : start + rows].astype(np.float64)
+        low, high = np.minimum(low, given.min(0)), np.maximum(high, given.max(0))
+        lost = np.maximum(lost, np.abs(given - rounded[start : start + rows]).max(0))
+    blurred = lost > RESOLUTION * (high - low)
+    # What is constant has nothing to lose, whatever its digits.
+    blurred &= high > low
+    if blurred.any():
+        first = _first(blurred)
+        raise ValueError(
+            f"{name} varies by {(high - low)[first]:.3g} about {low[first]:.6g} in feature "
+            f"{first[0] if len(first) == 1 else first}, and float32 rounds it by "
+            f"{lost[first]:.3g}: expected at most {RESOLUTION:g} of the range; subtract an offset "
+            "first, as in array - array.mean(0)"
+        )
 
 
 def _first(mask: np.ndarray) -> tuple[int, ...]:

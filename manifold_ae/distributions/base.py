@@ -79,6 +79,17 @@ class ManifoldDistribution(Distribution):
         with torch.no_grad():
             return self.rsample(sample_shape, generator=generator)
 
+    def draw(
+        self,
+        n: int,
+        *,
+        dtype: torch.dtype,
+        device: Any,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """n samples without gradient, of a dtype and on a device that the law may not be of."""
+        return self.sample((n,), generator=generator).to(dtype=dtype, device=device)
+
     def _check_value(self, value: Tensor) -> None:
         """Refuse points of another shape or off the manifold, with the first that fails."""
         if not self._checked:

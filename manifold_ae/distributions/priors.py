@@ -57,6 +57,9 @@ class _Prior(ManifoldDistribution):
     ) -> Tensor:
         return self.rsample(sample_shape, generator=generator, dtype=dtype, device=device)
 
+    def draw(self, n: int, **kwargs: Any) -> Tensor:
+        return self.sample((n,), **kwargs)
+
     def _draw(self, shape: tuple[int, ...], **kwargs: Any) -> Tensor:
         raise NotImplementedError
 

@@ -109,6 +109,10 @@ def kl_monte_carlo(
 
     Further arguments (``generator=``) go to ``q.sample``.
 
+    A ``RandomWalk`` is judged by the heat kernel that it approximates: the way on the embedded
+    torus and its quotients, which have a density and no exact sampler. Its bias, which falls like
+    1/steps, is not in the standard error.
+
     On a ``Submanifold`` there is no density, and q is a ``RandomWalk``: its samples are judged by
     ``monte_carlo_log_kernel`` with ``walks`` further walks for each (1000 if not given) of as many
     steps; on a product, the factors that are no Submanifold by the heat kernel. What the logarithm
@@ -144,4 +148,5 @@ def estimated_log_density(
             f"walks = {walks}: {q!r} is not estimated by walks, as a RandomWalk on a Submanifold "
             "is; leave walks out"
         )
-    return q.log_prob(z)
+    # A walk has no density: its samples are judged by the law that it approximates.
+    return getattr(q, "limit", q).log_prob(z)

@@ -11,7 +11,8 @@ normal, and reversed by θ → θ + π.
 The divergence of the Klein bottle's kernel from the uniform law depends on the time and on φ,
 through c = cos 2φ. What is tabulated is e^t K, over c and log t: smooth, positive, and constant
 for long times. Where the kernel looks alike from every point K depends on the time alone (see
-``space_forms``). Of a quotient of which no more is known it is not computed.
+``space_forms``), on lens spaces on one more variable (see ``lens``); elsewhere, up to three
+dimensions, it is computed at every point (see ``cubature``).
 """
 
 import math
@@ -21,9 +22,11 @@ import torch
 from torch import Tensor
 
 from manifold_ae.heat import circle
+from manifold_ae.heat.cubature import by_cubature
 from manifold_ae.heat.divergence import check_short, short_time
 from manifold_ae.heat.homogeneous import Tabulated, expanded
 from manifold_ae.heat.kernel import brownian_step, has_sampler, kl_uniform, log_kernel, noise_shape
+from manifold_ae.heat.lens import first_plane, lens_divergence
 from manifold_ae.heat.space_forms import quotient_table
 from manifold_ae.heat.sphere_tables import divergence, x_log_x_excess
 from manifold_ae.heat.tables import Table2
@@ -53,12 +56,10 @@ def _(manifold: Quotient, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
 def _(manifold: Quotient, x: Tensor, t: Tensor) -> Tensor:
     found = quotient_table(manifold)
     if found is None:
-        raise NotImplementedError(
-            f"{manifold!r} has no exact KL to the uniform law: it would depend on the point as "
-            f"well; heat.kl_asymptotic holds up to t = {manifold.short_time_limit:.3g}, and "
-            "heat.kl_monte_carlo(q, p, n) estimates it with a standard error where the cover has a "
-            "density and a sampler"
-        )
+        plane = first_plane(manifold)
+        if plane is None:
+            return by_cubature(manifold, x, t)
+        return lens_divergence(manifold, plane, x, t)
     table, scale = found
     return Tabulated.of(lambda: table, (), scale * expanded(manifold, x, t))
 

@@ -25,6 +25,8 @@ FIXED = 1e-5
 TOLERANCE = 1e-8
 #: An error below this is taken for rounding.
 ROUNDED = 1e-5
+#: Matrices that are searched with at once.
+AT_ONCE = 64
 #: Steps against the gradient, in search of a point that a function fixes.
 DESCENT = 200
 
@@ -125,6 +127,10 @@ def refuse(action: Action, bad: Tensor, x: Tensor, what: str, amount: Tensor) ->
 
 def find_inverses(action: Action) -> Tensor:
     """The number of the inverse of every element; the products must be elements too."""
+    if action.matrices is not None:  # generated: closed, and each once
+        flat = action.matrices.reshape(action.order, -1)
+        inverses = np.linalg.inv(action.matrices).reshape(action.order, -1)
+        return torch.tensor([int(np.abs(flat - h).max(1).argmin()) for h in inverses])
     x = trials(action)[:8]
     images = action.images(x)
     inverses = []
@@ -148,9 +154,12 @@ def find_inverses(action: Action) -> Tensor:
 
 def check_free(action: Action) -> tuple[float, Tensor]:
     """The least displacement found, and where; or a ValueError with a point that is fixed."""
+    if action.matrices is None:
+        found = [least_displacement(action, g) for g in range(1, action.order)]
+    else:
+        found = least_displacements(action, action.matrices)
     least, where = math.inf, action.cover.base_point(dtype=torch.float64)
-    for g in range(1, action.order):
-        displacement, point = least_displacement(action, g)
+    for g, (displacement, point) in enumerate(found, 1):
         if displacement < FIXED:
             raise ValueError(
                 f"the action is not free: element {g} of the group fixes the point {point.tolist()}"
@@ -160,41 +169,81 @@ def check_free(action: Action) -> tuple[float, Tensor]:
     return least, where
 
 
+def moved_by(action: Action, x: Tensor, moved: Tensor) -> Tensor:
+    """|moved − x| over all the axes of a point."""
+    return torch.linalg.vector_norm(
+        (moved - x).flatten(x.dim() - len(action.ambient_shape)), dim=-1
+    )
+
+
 def least_displacement(action: Action, g: int) -> tuple[float, Tensor]:
-    r"""min \|g·x − x\| over M, and where.
+    r"""min \|g·x − x\| over M, and where, for a function: in steps against the gradient."""
+    return descend(action, g, trials(action), lambda x, moved: moved_by(action, x, moved))
+
+
+def least_displacements(action: Action, matrices: np.ndarray) -> list[tuple[float, Tensor]]:
+    r"""min \|g·x − x\| over M, and where, for every matrix but the first, all at once.
 
     A matrix fixes a point exactly if its eigenspace of 1 meets M. Without such a space it
     fixes none; with one, its points nearest to M are among the starts. For an orthogonal
-    matrix, with \|x\| constant on M, \|Ax − x\|² falls in every step of x ← P((A + Aᵀ + 2)x);
-    for a function, in steps against the gradient.
+    matrix, with \|x\| constant on M, \|Ax − x\|² falls in every step of x ← P((A + Aᵀ + 2)x).
+    What holds for an element holds for its conjugates and for its inverse, of which one is looked
+    at: it stands for them, its point included.
     """
+    first = conjugates(matrices)[1:]
+    chosen, place = np.unique(first, return_inverse=True)
+    a = torch.from_numpy(matrices[chosen])
+    eye = torch.eye(a.shape[-1], dtype=a.dtype)
+    _, singular, vh = torch.linalg.svd(a - eye)
+    kept = (singular < TOLERANCE).to(a.dtype)
+    on_space = vh.mT @ (kept.unsqueeze(-1) * vh)  # the projection on the eigenspace of 1
     x = trials(action)
-    rank = len(action.ambient_shape)
+    found: list[tuple[float, Tensor]] = [(math.inf, x[0])] * len(a)
 
-    def displacement(x: Tensor, moved: Tensor) -> Tensor:
-        return torch.linalg.vector_norm((moved - x).flatten(x.dim() - rank), dim=-1)
+    def search(which: Tensor, starts: Tensor, rounds: int) -> None:
+        """From starts (len(which), n, coordinates), keep the least for each."""
+        symmetric = (a + a.mT + 2 * eye)[which]
+        for _ in range(rounds):
+            starts = project(starts @ symmetric)
+        points = starts.unflatten(-1, action.ambient_shape)
+        moved = (starts @ a[which].mT).unflatten(-1, action.ambient_shape)
+        distance, best = moved_by(action, points, moved).min(-1)
+        for k, g in enumerate(which.tolist()):
+            found[g] = distance[k].item(), points[k, best[k]]
 
-    if action.matrices is None:
-        return descend(action, g, x, displacement)
-    a = torch.from_numpy(action.matrices[g])
-    _, singular, vh = torch.linalg.svd(a - torch.eye(len(a), dtype=a.dtype))
-    fixed = vh[singular < TOLERANCE]
-    if not len(fixed):  # free for certain: what follows only says by how much
-        x = x[:16]
-    else:
+    def project(flat: Tensor) -> Tensor:
+        return action.cover.projx(flat.unflatten(-1, action.ambient_shape)).flatten(2)
+
+    fixing = kept.any(-1)
+    # Free for certain: the search only says by how much.
+    for which in (~fixing).nonzero().squeeze(-1).split(AT_ONCE):
+        search(which, x[:16].flatten(1).expand(len(which), -1, -1), 20)
+    for which in fixing.nonzero().squeeze(-1).split(AT_ONCE):
+        starts = x.flatten(1).expand(len(which), -1, -1)
         # The nearest to the eigenspace: projections in turn, on it and on M.
-        flat = x.flatten(1)
+        near = starts
         for _ in range(50):
-            on_space = (flat @ fixed.T) @ fixed
-            flat = action.cover.projx(on_space.reshape(x.shape)).flatten(1)
-        x = torch.cat([x, flat.reshape(x.shape)])
-    symmetric = a + a.T + 2 * torch.eye(len(a), dtype=a.dtype)
-    for _ in range(100 if len(fixed) else 20):
-        x = action.cover.projx((x.flatten(1) @ symmetric).reshape(x.shape))
-    moved = (x.flatten(1) @ a.T).reshape(x.shape)
-    distance = displacement(x, moved)
-    best = int(distance.argmin())
-    return distance[best].item(), x[best]
+            near = project(near @ on_space[which])
+        search(which, torch.cat([starts, near], 1), 100)
+    return [found[k] for k in place]
+
+
+def conjugates(matrices: np.ndarray) -> np.ndarray:
+    """For every element the first that it, or its inverse, is conjugate to, of shape (order,)."""
+    first = np.full(len(matrices), -1)
+    inverses, traces = np.linalg.inv(matrices), np.trace(matrices, axis1=1, axis2=2)
+    for g, matrix in enumerate(matrices):
+        if first[g] >= 0:
+            continue
+        first[g] = g
+        # Of an isometry the inverse has the same trace.
+        for candidate in np.flatnonzero((first < 0) & (np.abs(traces - traces[g]) < FIXED)):
+            ours = np.stack([matrices[candidate], inverses[candidate]])
+            # h g = c h, for some h.
+            gaps = np.abs(matrices @ matrix - ours[:, None] @ matrices).max((-2, -1))
+            if gaps.min() < FIXED:
+                first[candidate] = g
+    return first
 
 
 def descend(

@@ -308,9 +308,9 @@ class DeltaVAE(nn.Module):
         With ``noise=True``, draws from p(x | z) instead of its mean.
         """
         parameter = next(self.parameters())
-        # torch's laws take no generator; the priors here also say in which dtype and where to draw.
-        prior: Any = self.prior
-        z = prior.sample((n,), generator=generator, dtype=parameter.dtype, device=parameter.device)
+        kwargs = {"dtype": parameter.dtype, "device": parameter.device}
+        prior: Any = self.prior  # torch's own laws do not say in which dtype and where to draw
+        z = prior.draw(n, generator=generator, **kwargs)
         output = self._output(z)
         if noise:
             return self.likelihood.draw(output, generator=generator)
