@@ -199,8 +199,11 @@ def test_its_slopes_are_those_of_its_values(manifold, generator):
 
 
 @pytest.mark.parametrize("manifold", [SPUN, GLIDED], ids=str)
-def test_a_model_takes_it(manifold):
-    assert known_divergence(manifold, HeatKernel) == "exact"
+def test_a_model_samples_rather_than_integrate_at_every_point(manifold):
+    assert known_divergence(manifold, HeatKernel) == "sampled"
+    assert not heat.is_quick(manifold)
+    assert heat.is_quick(KleinBottle()) and heat.is_quick(RealProjective(3))
+    assert not heat.is_quick(Product(Sphere(2), manifold))
 
 
 def test_lens_spaces_are_told_from_others():

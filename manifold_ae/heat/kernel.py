@@ -19,6 +19,7 @@ __all__ = [
     "brownian_step",
     "entropy",
     "has_sampler",
+    "is_quick",
     "kl_uniform",
     "log_kernel",
     "noise_shape",
@@ -114,6 +115,14 @@ def kl_uniform(manifold: Manifold, x: Tensor, t: Tensor) -> Tensor:
         f"t = {manifold.short_time_limit:.3g}, and heat.kl_monte_carlo(q, p, n) estimates it "
         "with a standard error where q has a density and a sampler"
     )
+
+
+@Generic
+def is_quick(manifold: Manifold) -> bool:
+    """Whether ``kl_uniform``, where there is one, is a closed form or a table, and not an integral
+    at every point: then a training step is better off with log q − log p at its sample.
+    """
+    return True
 
 
 @Generic

@@ -7,6 +7,7 @@ from manifold_ae.heat.kernel import (
     brownian_step,
     entropy,
     has_sampler,
+    is_quick,
     kl_uniform,
     log_kernel,
     noise_shape,
@@ -52,6 +53,11 @@ def _(
         return short_time(factor, x, t, coefficient, allow_inaccurate)
 
     return manifold.total(of_factor, loc, time=time)
+
+
+@is_quick.register
+def _(manifold: Product) -> bool:
+    return all(map(is_quick, manifold.factors))
 
 
 @has_sampler.register

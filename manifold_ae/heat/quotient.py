@@ -25,7 +25,14 @@ from manifold_ae.heat import circle
 from manifold_ae.heat.cubature import by_cubature
 from manifold_ae.heat.divergence import check_short, short_time
 from manifold_ae.heat.homogeneous import Tabulated, expanded
-from manifold_ae.heat.kernel import brownian_step, has_sampler, kl_uniform, log_kernel, noise_shape
+from manifold_ae.heat.kernel import (
+    brownian_step,
+    has_sampler,
+    is_quick,
+    kl_uniform,
+    log_kernel,
+    noise_shape,
+)
 from manifold_ae.heat.lens import first_plane, lens_divergence
 from manifold_ae.heat.space_forms import quotient_table
 from manifold_ae.heat.sphere_tables import divergence, x_log_x_excess
@@ -62,6 +69,12 @@ def _(manifold: Quotient, x: Tensor, t: Tensor) -> Tensor:
         return lens_divergence(manifold, plane, x, t)
     table, scale = found
     return Tabulated.of(lambda: table, (), scale * expanded(manifold, x, t))
+
+
+@is_quick.register
+def _(manifold: Quotient) -> bool:
+    own = kl_uniform.dispatch(type(manifold)) is not kl_uniform.dispatch(Quotient)
+    return own or quotient_table(manifold) is not None or first_plane(manifold) is not None
 
 
 @short_time.register
