@@ -16,6 +16,7 @@ from torch import Tensor
 __all__ = [
     "Fused",
     "arc_over_sine",
+    "axial_norm",
     "built_once",
     "chord_angle",
     "constant",
@@ -329,6 +330,17 @@ def normalise(y: Tensor) -> Tensor:
         scale = y.detach().abs().amax(-1, keepdim=True)
         y = y / torch.where(scale > 0, scale, 1.0)
     return _Normalise.of(y)
+
+
+def axial_norm(x: Tensor) -> Tensor:
+    r"""√(x₁² + x₂²) of the last axis, at least 10⁻⁷: the distance from the axis of the third.
+
+    Its gradient is zero below. An even function f of the distance is off by no more than rounding
+    there, and so is an odd one as the factor f/distance of (x₁, x₂).
+    """
+    least = 1e-7
+    square = x[..., :2].square().sum(-1)
+    return torch.where(square < least**2, least**2, square).sqrt()
 
 
 class _SoftClamp(Fused):
