@@ -26,8 +26,8 @@ def circle(u):
 
 
 def bean(u):
-    """Neither a circle nor the same from both sides, and dented on the inside."""
-    return 2.5 + u.cos() - 0.15 * (2 * u).cos(), u.sin() + 0.1 * (2 * u).cos()
+    """Neither a circle nor the same from both sides."""
+    return 2.2 + u.cos() - 0.05 * (2 * u).cos(), u.sin() + 0.1 * (u + 1).cos()
 
 
 TORUS, SPHERE, BEAN = SurfaceOfRevolution(circle), Spheroid(1.0, 1.0), SurfaceOfRevolution(bean)

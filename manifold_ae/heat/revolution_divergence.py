@@ -32,7 +32,7 @@ __all__ = ["divergence", "divergence_table"]
 #: the series is below RESOLVED, and these at most.
 PLACES, MAX_PLACES, RESOLVED = 16, 128, 1e-7
 #: Chebyshev points of log t from the crossover to the end of the table.
-TIMES = 40
+TIMES = 80
 
 
 def divergence(manifold: Revolution, place: np.ndarray, t: float) -> np.ndarray:
