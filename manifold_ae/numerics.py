@@ -335,12 +335,13 @@ def normalise(y: Tensor) -> Tensor:
 def axial_norm(x: Tensor) -> Tensor:
     r"""√(x₁² + x₂²) of the last axis, at least 10⁻⁷: the distance from the axis of the third.
 
-    Its gradient is zero below. An even function f of the distance is off by no more than rounding
-    there, and so is an odd one as the factor f/distance of (x₁, x₂).
+    Its gradient is zero below; no square overflows. An even function f of the distance is off by no
+    more than rounding there, and so is an odd one as the factor f/distance of (x₁, x₂).
     """
     least = 1e-7
-    square = x[..., :2].square().sum(-1)
-    return torch.where(square < least**2, least**2, square).sqrt()
+    first, second = x[..., 0], x[..., 1]
+    below = (first.abs() < least) & (second.abs() < least)
+    return torch.hypot(torch.where(below, least, first), torch.where(below, 0.0, second))
 
 
 class _SoftClamp(Fused):

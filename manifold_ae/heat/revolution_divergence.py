@@ -7,9 +7,9 @@ t = 0 it is continued by
 
     −log 2πt − 1 + log V + Sc(α) t/4 + c₂(α) t² + c₃(α) t³ + …;                                (1)
 
-as on spheres, log(e^K − 1) is tabulated, over (α, log t), or (cos α, log t) where K is even in α: an
-even function of an angle is a smooth one of its cosine. It is on spheres, and where the profile
-looks the same from both sides, as the embedded torus' does.
+as on spheres, log(e^K − 1) is tabulated, over (α, log t), or (cos α, log t) where K is even in α:
+an even function of an angle is a smooth one of its cosine. It is so with poles, and where the
+profile looks the same from both sides, as the embedded torus' does.
 """
 
 import math
@@ -37,7 +37,7 @@ TIMES = 80
 
 def divergence(manifold: Revolution, place: np.ndarray, t: float) -> np.ndarray:
     """KL to the uniform law from places α of shape ``(n,)``, for one t ≥ the crossover."""
-    profile, modes = manifold.profile, spectrum(manifold)
+    modes = spectrum(manifold)
     kept = (modes.rate * t <= max(CUT, 1.5 * modes.rate[1:].min() * t + CUT)) & (modes.rate > 0)
     m, rate = modes.frequency[kept], modes.rate[kept]
     lowest = rate.min()

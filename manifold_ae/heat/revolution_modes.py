@@ -98,7 +98,9 @@ class Spectrum:
             m, decay, basis = frequency[kept], rate[kept], series[kept]
             orders = torch.arange(int(m.max()) + 1 if len(m) else 1, device=a.device)
             around = torch.cos(d.unsqueeze(-1) * orders) * torch.where(orders > 0, 2.0, 1.0)
-            modes = _series_at(a, basis) * _series_at(b, basis) * torch.exp(-decay * s.unsqueeze(-1))
+            modes = (
+                _series_at(a, basis) * _series_at(b, basis) * torch.exp(-decay * s.unsqueeze(-1))
+            )
             parts.append((modes * around.index_select(-1, m)).sum(-1) / (2 * math.pi))
         return torch.cat(parts) if parts else angle * t
 

@@ -141,6 +141,9 @@ class SurfaceOfRevolution(Revolution):
         """Unit vectors along the profile and the rotation, and a normal, of the shape of x."""
         at = self.profile.jet(self.place(x.double()))
         cos, sin = normalise(x[..., :2].double()).unbind(-1)
+        # The series' speed is one but for their rounding.
+        speed = torch.hypot(at.rho_slope, at.z_slope)
+        at = at._replace(rho_slope=at.rho_slope / speed, z_slope=at.z_slope / speed)
         # At the poles, where the direction means nothing, the normal's share of it is zero.
         across = x[..., :2].double() * (at.z_slope / axial_norm(x.double())).unsqueeze(-1)
         return (
@@ -302,7 +305,9 @@ class Spheroid(SurfaceOfRevolution):
                 raise ValueError(f"Spheroid: {name} must be positive and finite, got {value!r}")
         a, c = float(equatorial_radius), float(polar_radius)
         self._radii = (a, c)
-        super().__init__(lambda u: (a * torch.sin(u), c * torch.cos(u)), poles=True, name="Spheroid")
+        super().__init__(
+            lambda u: (a * torch.sin(u), c * torch.cos(u)), poles=True, name="Spheroid"
+        )
 
     @property
     def _key(self) -> tuple[float, float]:

@@ -4,14 +4,15 @@ A fan of geodesics is opened from the first point x, on the side to which the ro
 as a path that surely joins the two. Which of them lead to the second point y is told by
 
 - closed profiles: the rotation never turns back along a geodesic, so that each path of the fan
-  crosses the meridian of y once; between neighbours that pass y on two sides lies one that meets it.
+  crosses the meridian of y once; between neighbours that pass y on two sides lies one that meets
+  it.
   Directions crowd next to the meridian of x, where paths wind round the tube, and next to the
   momentum Λ = ρ of a neck, a parallel where ρ is least, at which paths come to stay;
 - profiles from pole to pole: the distance to y has a local minimum over directions and lengths.
 
-Newton's method with the Jacobi field J₁ finishes each, and the shortest is kept. A pair of geodesics
-that are conjugate within the spacing of the fan might be missed together, in which case a longer one
-is returned.
+Newton's method with the Jacobi field J₁ finishes each, and the shortest is kept. A pair of
+geodesics that are conjugate within the spacing of the fan might be missed together, in which case a
+longer one is returned.
 """
 
 import math
@@ -117,7 +118,9 @@ def _ring_fan(
         """α̈ and θ̇/Λ."""
         where = torch.remainder(at, 2 * math.pi) * (TABLE / (2 * math.pi))
         index = where.long().clamp_(0, TABLE - 1)
-        pull, rate = torch.lerp(table[index], table[index + 1], (where - index).unsqueeze(-1)).unbind(-1)
+        pull, rate = torch.lerp(
+            table[index], table[index + 1], (where - index).unsqueeze(-1)
+        ).unbind(-1)
         return square * pull, rate
 
     pull, rate = forces(phi)
@@ -145,14 +148,18 @@ def _ring_fan(
     size = torch.where(torch.isfinite(best), best, 0.0)
     # Meridians, which no two paths of the fan bracket.
     straight = _wrap(other - place)
-    lines = torch.stack([straight, straight - 2 * math.pi * torch.where(straight >= 0, 1.0, -1.0)], -1)
+    lines = torch.stack(
+        [straight, straight - 2 * math.pi * torch.where(straight >= 0, 1.0, -1.0)], -1
+    )
     round_ = radius * turn
     bare = (round_ < 0.5 * profile.piece) | ~torch.isfinite(best[:, 0])
     lines = lines * profile.scale
     score = torch.where(bare.unsqueeze(-1), torch.hypot(lines, round_.unsqueeze(-1)), math.inf)
     parts = (
         torch.cat([size * direction.cos(), lines], -1).unsqueeze(-1),
-        torch.cat([size * direction.sin(), round_.unsqueeze(-1).expand_as(lines)], -1).unsqueeze(-1),
+        torch.cat([size * direction.sin(), round_.unsqueeze(-1).expand_as(lines)], -1).unsqueeze(
+            -1
+        ),
     )
     along, across = _frame(x, normal, y)
     velocity = parts[0] * along.unsqueeze(1) + parts[1] * across.unsqueeze(1)
@@ -174,7 +181,9 @@ def _cap_fan(
     angle = angle.unsqueeze(-1)
     unit = angle.cos() * along.unsqueeze(1) + angle.sin() * across.unsqueeze(1)
     speed = unit * h[:, None, None]
-    at, v = chart.lift(x.unsqueeze(1).expand_as(speed), place.unsqueeze(1).expand(speed.shape[:2]), speed)
+    at, v = chart.lift(
+        x.unsqueeze(1).expand_as(speed), place.unsqueeze(1).expand(speed.shape[:2]), speed
+    )
     target = y.unsqueeze(1)
     gaps = []
     for _ in range(steps + 1):
@@ -227,12 +236,13 @@ def _finish(
 def correction(path: Path, normal: Tensor, u: Tensor, miss: Tensor) -> Tensor:
     """Newton's step: the change of u that moves the end of the path by ``miss``."""
     along, across = basis(normal, u)
-    there, aside = basis(path.normal, torch.where((u == 0).all(-1, keepdim=True), along, path.velocity))
-    first = torch.where(path.first.abs() < 1e-6, 1e-6, path.first)
-    return (
-        (miss * there).sum(-1, keepdim=True) * along
-        + ((miss * aside).sum(-1) / first).unsqueeze(-1) * across
+    there, aside = basis(
+        path.normal, torch.where((u == 0).all(-1, keepdim=True), along, path.velocity)
     )
+    first = torch.where(path.first.abs() < 1e-6, 1e-6, path.first)
+    return (miss * there).sum(-1, keepdim=True) * along + (
+        (miss * aside).sum(-1) / first
+    ).unsqueeze(-1) * across
 
 
 @torch.no_grad()

@@ -51,7 +51,7 @@ class Path(NamedTuple):
 
     def reshaped(self, shape: torch.Size) -> "Path":
         """The same with another batch shape."""
-        return Path(*(part.reshape(*shape, *part.shape[1:]) for part in self))
+        return Path(*(part.reshape((*shape, *part.shape[1:])) for part in self))
 
 
 class Ring:
@@ -80,7 +80,9 @@ class Ring:
         flat = along * at.rho_slope
         return (
             torch.stack([at.rho * cos, at.rho * sin, at.z], -1),
-            torch.stack([flat * cos - across * sin, flat * sin + across * cos, along * at.z_slope], -1),
+            torch.stack(
+                [flat * cos - across * sin, flat * sin + across * cos, along * at.z_slope], -1
+            ),
             torch.stack([at.z_slope * cos, at.z_slope * sin, -at.rho_slope], -1),
         )
 
@@ -159,14 +161,17 @@ class Cap:
         spin = y[..., 0] * v[..., 1] - y[..., 1] * v[..., 0]
         first = -spin * v[..., 2] * (excess_slope - 2 * excess * slope / ratio)
         second = -2 * excess * spin
-        flat = torch.stack(
-            [
-                -first * y[..., 1] - second * v[..., 1],
-                first * y[..., 0] + second * v[..., 0],
-                excess_slope * spin**2 / 2,
-            ],
-            -1,
-        ) / self.profile.scale**2
+        flat = (
+            torch.stack(
+                [
+                    -first * y[..., 1] - second * v[..., 1],
+                    first * y[..., 0] + second * v[..., 0],
+                    excess_slope * spin**2 / 2,
+                ],
+                -1,
+            )
+            / self.profile.scale**2
+        )
         normal = (flat * y).sum(-1) + v.square().sum(-1)
         return flat - normal.unsqueeze(-1) * y
 
