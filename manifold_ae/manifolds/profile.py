@@ -105,9 +105,9 @@ class Profile:
             drift = np.where(waves == 0, 0, pace / np.where(waves == 0, 1, 1j * waves))
             drift[0] = -drift.sum()  # s(0) = 0
             # u at equal steps of s, by Newton's method from the even one, which cannot leave.
-            u = np.interp(fine, _sum(drift, waves, fine).real * 2 * np.pi / period + fine, fine)
+            u = np.interp(fine, np.real(_sum(drift, waves, fine)) * 2 * np.pi / period + fine, fine)
             for _ in range(8):
-                s = pace[0].real * u + _sum(drift, waves, u).real
+                s = pace[0].real * u + np.real(_sum(drift, waves, u))
                 u = u - (s - fine * period / (2 * np.pi)) / np.interp(
                     u, np.append(fine, 2 * np.pi), np.append(speed, speed[0])
                 )
@@ -378,7 +378,7 @@ def _series(w: np.ndarray, poles: bool) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients of ρ and z, cut where they are negligible."""
     n = len(w)
     found = []
-    for part, odd in ((w.real, True), (w.imag, False)):
+    for part, odd in ((np.real(w), True), (np.imag(w), False)):
         c = np.fft.rfft(part) / n
         cos, sin = 2 * c.real[: n // 2], -2 * c.imag[: n // 2]
         cos[0] /= 2

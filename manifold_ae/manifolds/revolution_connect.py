@@ -16,6 +16,8 @@ longer one is returned.
 """
 
 import math
+from functools import singledispatch
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,6 +79,16 @@ def _frame(x: Tensor, normal: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return along, across * side
 
 
+@singledispatch
+def _fan(chart: Any, *arguments: Tensor) -> tuple[Tensor, Tensor]:
+    """Velocities (n, BRACKETS, 3) of geodesics that pass near y, and about how long they are.
+
+    The length is infinite where there are fewer.
+    """
+    raise TypeError(f"chart = {chart!r}: expected a Ring or a Cap")
+
+
+@_fan.register
 def _ring_fan(
     chart: Ring,
     x: Tensor,
@@ -166,8 +178,15 @@ def _ring_fan(
     return velocity, torch.cat([best, score], -1)
 
 
+@_fan.register
 def _cap_fan(
-    chart: Cap, x: Tensor, place: Tensor, normal: Tensor, y: Tensor, longest: Tensor, *_: Tensor
+    chart: Cap,
+    x: Tensor,
+    place: Tensor,
+    normal: Tensor,
+    y: Tensor,
+    longest: Tensor,
+    *unused: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Velocities (n, BRACKETS, 3) of geodesics that pass near y, and about how long they are.
 
@@ -281,9 +300,8 @@ def connect(
     rest = (best >= sure).nonzero().squeeze(-1)
     longest = bound(chart.profile, place, other, turn)
     for some in rest.split(PAIRS) if len(rest) else ():
-        fan = _cap_fan if chart.profile.poles else _ring_fan
         parts = (part[some] for part in (x, place, normal, y, longest, other, turn))
-        guess, score = fan(chart, *parts)
+        guess, score = _fan(chart, *parts)
         row, column = torch.isfinite(score).nonzero().T
         attempt(some[row], guess[row, column])
     lost = ~torch.isfinite(best)
