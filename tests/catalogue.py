@@ -24,6 +24,7 @@ from manifold_ae.manifolds import (
     Product,
     Quotient,
     RealProjective,
+    Revolution,
     Sphere,
 )
 
@@ -114,17 +115,17 @@ def over_groups(groups: tuple[Any, ...]) -> Callable[[Any], Any]:
 
 def sample_size(manifold: Manifold, n: int) -> int:
     """n; a tenth where shortest geodesics are found by iteration, at a millisecond a pair."""
-    return n // 10 if isinstance(manifold, EmbeddedTorus) else n
+    return n // 10 if isinstance(manifold, Revolution) else n
 
 
 def homogeneous(manifold: Manifold) -> bool:
     """Whether the kernel looks alike from every point."""
-    return not isinstance(manifold, EmbeddedTorus | KleinBottle)
+    return not isinstance(manifold, Revolution | KleinBottle)
 
 
 def amplification(manifold: Manifold) -> float:
     """How much shortest geodesics amplify rounding: along the inner equator e^{r √−K}."""
-    return 500.0 if isinstance(manifold, EmbeddedTorus) else 1.0
+    return 500.0 if isinstance(manifold, Revolution) else 1.0
 
 
 def points(manifold: Manifold, *shape: int, **kwargs: Any) -> Tensor:

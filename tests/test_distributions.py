@@ -52,6 +52,7 @@ from manifold_ae.manifolds import (
     Product,
     RealProjective,
     Sphere,
+    Spheroid,
 )
 
 PACKAGE = str(Path(manifold_ae.__file__).parents[1])
@@ -593,7 +594,7 @@ def test_the_corrected_walk_has_lost_the_leading_bias(manifold, t, device, gener
     assert abs(corrected - exact) <= abs(plain - exact) / 3 + 6 * error
 
 
-@pytest.mark.parametrize("manifold", [EmbeddedTorus()], ids=str)
+@pytest.mark.parametrize("manifold", [EmbeddedTorus(), Spheroid()], ids=str)
 def test_where_there_is_no_corrected_walk_that_is_said(manifold):
     walk = RandomWalk(manifold, manifold.base_point(), 0.1, corrected=True)
     with pytest.raises(NotImplementedError, match="corrected=False"):

@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from manifold_ae import plots
-from manifold_ae.manifolds import EmbeddedTorus, Euclidean, FlatTorus, Manifold, Sphere
+from manifold_ae.manifolds import EmbeddedTorus, Euclidean, FlatTorus, Manifold, Sphere, Spheroid
 from manifold_ae.plots import charts, circle, history, mosaic, sphere
 from manifold_ae.plots.colours import (
     MARKERS,
@@ -27,6 +27,7 @@ MANIFOLDS = [
     *(FlatTorus(d) for d in (1, 2, 3, 6)),
     *(Euclidean(d) for d in (1, 2, 3, 5)),
     EmbeddedTorus(),
+    Spheroid(),
 ]
 
 

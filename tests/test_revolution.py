@@ -176,7 +176,7 @@ def test_reference_values(tube, t, kl, log_density, dtype):
 @pytest.mark.parametrize("t", [0.06, 0.3, 2.0, 30.0])
 def test_kernel_integrates_to_one(t):
     points, weights = grid(151, 51)
-    modes = revolution.spectrum(3.0, 0.6)
+    modes = revolution.spectrum(M)
     x = at(0.0, 2.0).expand_as(points)
     q = modes.density(*revolution._angles(M, x, points), number(t).expand(len(points)))
     assert (q * weights).sum().item() == pytest.approx(1.0, abs=1e-11)
@@ -201,7 +201,7 @@ def test_kernel_integrates_to_one_at_short_times(t):
 @pytest.mark.parametrize(("s", "t"), [(0.06, 0.08), (0.5, 1.0)])
 def test_semigroup_law_by_quadrature(s, t):
     points, weights = grid(151, 51)
-    modes = revolution.spectrum(3.0, 0.6)
+    modes = revolution.spectrum(M)
 
     def density(x: torch.Tensor, time: float) -> torch.Tensor:
         angles = revolution._angles(M, x.expand_as(points), points)
@@ -312,7 +312,7 @@ def test_divergence_is_the_integral_of_the_kernel(t):
     points, weights = grid(161, 61)
     x = at(0.0, 2.4)
     angles = revolution._angles(M, x.expand_as(points), points)
-    q = revolution.spectrum(3.0, 0.6).density(*angles, number(t).expand(len(points)))
+    q = revolution.spectrum(M).density(*angles, number(t).expand(len(points)))
     q = q.clamp_min(1e-300)
     expected = (q * (q * M.volume).log() * weights).sum().item()
     assert heat.kl_uniform(M, x, number(t)).item() == pytest.approx(expected, abs=1e-7)
@@ -327,7 +327,7 @@ def test_divergence_at_short_times_is_that_of_the_short_time_formula():
 
 
 def test_divergence_at_long_times_is_that_of_the_first_eigenfunction():
-    modes = revolution.spectrum(3.0, 0.6)
+    modes = revolution.spectrum(M)
     first = np.flatnonzero(modes.rate == modes.rate[modes.rate > 0].min())
     t, tube = 150.0, np.array([0.0, 1.0, 2.5])
     psi = modes.values(tube)[:, first].squeeze(-1)
@@ -358,7 +358,7 @@ def test_a_fine_random_walk_has_the_law_of_the_kernel(t, generator):
     angles = M.to_angles(walk.sample(generator=generator))
     points, weights = grid(241, 91)
     pairs = revolution._angles(M, x.expand_as(points), points)
-    q = revolution.spectrum(3.0, 0.6).density(*pairs, number(t).expand(len(points))) * weights
+    q = revolution.spectrum(M).density(*pairs, number(t).expand(len(points))) * weights
     place = M.to_angles(points)
     for f in (
         lambda a: torch.cos(a[:, 0]),

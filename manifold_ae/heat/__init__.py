@@ -11,6 +11,7 @@ from manifold_ae.heat import (  # noqa: F401  (they register themselves)
     projective,
     quotient,
     revolution,
+    revolution_divergence,
     submanifold,
 )
 from manifold_ae.heat.divergence import kl_asymptotic, kl_monte_carlo, kl_published

@@ -11,6 +11,7 @@ from manifold_ae.manifolds.klein_bottle import KleinBottle
 from manifold_ae.manifolds.product import Product
 from manifold_ae.manifolds.projective import RealProjective
 from manifold_ae.manifolds.quotient import Quotient
+from manifold_ae.manifolds.revolution import Revolution, Spheroid, SurfaceOfRevolution
 from manifold_ae.manifolds.rotation import SO3
 from manifold_ae.manifolds.sphere import Sphere
 from manifold_ae.manifolds.submanifold import Submanifold
@@ -26,8 +27,11 @@ __all__ = [
     "Product",
     "Quotient",
     "RealProjective",
+    "Revolution",
     "Sphere",
+    "Spheroid",
     "Submanifold",
+    "SurfaceOfRevolution",
     "names",
     "parse",
 ]
@@ -41,6 +45,7 @@ _SPECIFICATIONS: dict[str, tuple[Callable[..., Manifold], bool, str]] = {
     "projective": (RealProjective, True, "ℝPᵈ: axes without a sign, Sᵈ with x ~ −x"),
     "so3": (SO3, False, "SO(3): poses, rotations of space"),
     "sphere": (Sphere, True, "Sᵈ: directions; sphere:1 is the circle"),
+    "spheroid": (Spheroid, False, "ellipsoid of revolution, of radii 1 and, to the poles, 1.5"),
     "torus": (FlatTorus, True, "Tᵈ: d angles, a product of circles; torus:1 is the circle"),
 }
 

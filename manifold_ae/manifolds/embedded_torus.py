@@ -3,17 +3,19 @@ r"""The torus of revolution in ℝ³, with the metric that ℝ³ gives it."""
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from manifold_ae.manifolds import torus_geodesics as geodesics
-from manifold_ae.manifolds.base import Manifold
+from manifold_ae.manifolds.profile import Profile
+from manifold_ae.manifolds.revolution import Revolution
 from manifold_ae.numerics import Fused, normalise
 
 __all__ = ["EmbeddedTorus"]
 
 
-class EmbeddedTorus(Manifold):
+class EmbeddedTorus(Revolution):
     r"""Torus of revolution; points ((a + c cos φ) cos θ, (a + c cos φ) sin θ, c sin φ).
 
     Here a is the major radius, c the minor one, θ the rotation and φ the tube angle: φ = 0 on the
@@ -53,6 +55,12 @@ class EmbeddedTorus(Manifold):
             )
         self._major = float(major_radius)
         self._minor = float(minor_radius)
+        self._profile = Profile(
+            np.array([self._major, self._minor, 0.0]),
+            np.array([0.0, 0.0, self._minor]),
+            2 * math.pi * self._minor,
+            poles=False,
+        )
 
     @property
     def _key(self) -> tuple[float, float]:
@@ -67,12 +75,9 @@ class EmbeddedTorus(Manifold):
         return self._minor
 
     @property
-    def dim(self) -> int:
-        return 2
-
-    @property
-    def ambient_shape(self) -> tuple[int]:
-        return (3,)
+    def profile(self) -> Profile:
+        """The circle, as a series of one harmonic; its place α is the tube angle."""
+        return self._profile
 
     @property
     def volume(self) -> float:
@@ -111,6 +116,10 @@ class EmbeddedTorus(Manifold):
         """φ in (−π, π], of shape ``(*)``."""
         rho = torch.linalg.vector_norm(x[..., :2], dim=-1)
         return torch.atan2(x[..., 2], rho - self._major)
+
+    def place(self, x: Tensor) -> Tensor:
+        """The tube angle."""
+        return self.tube_angle(x)
 
     def tube_cosine(self, x: Tensor) -> Tensor:
         """cos φ, of shape ``(*)``."""
@@ -180,6 +189,13 @@ class EmbeddedTorus(Manifold):
         return _Velocities.of(
             self._major, self._minor, self.tube_angle(x), self.tube_angle(y), turn
         )
+
+    def shortest(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        velocity = self.velocities(x, y)[..., :2]
+        path = geodesics.follow(
+            self._major, self._minor, self.tube_angle(x.double()), *velocity.unbind(-1)
+        )
+        return velocity.square().sum(-1), path.first
 
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
         """The shortest u with expmap(x, u) = y; at the cut locus, one of them."""

@@ -16,7 +16,7 @@ from manifold_ae.plots.points import draw_points, scatter
 from manifold_ae.plots.style import Sheet, angle_axis, panel_title
 from manifold_ae.plots.torus import MARGIN, repeat, square_frame
 
-__all__ = ["hidden", "project"]
+__all__ = ["hidden", "project", "view"]
 
 #: From how far above the equator the torus is seen, in radians; rotation 0 faces the reader.
 ELEVATION = math.radians(48)
@@ -24,7 +24,7 @@ ELEVATION = math.radians(48)
 PATCHES = (96, 32)
 
 
-def _view() -> tuple[Array, Array, Array]:
+def view() -> tuple[Array, Array, Array]:
     """Unit vectors to the right, up, and towards the reader."""
     towards = np.array([math.cos(ELEVATION), 0.0, math.sin(ELEVATION)])
     right = np.array([0.0, 1.0, 0.0])
@@ -33,7 +33,7 @@ def _view() -> tuple[Array, Array, Array]:
 
 def project(points: Array) -> tuple[Array, Array]:
     """Points ``(*, 3)`` as seen from afar: to the right and up."""
-    right, up, _ = _view()
+    right, up, _ = view()
     return points @ right, points @ up
 
 
@@ -44,7 +44,7 @@ def hidden(manifold: EmbeddedTorus, points: Array) -> Array:
     steps = np.linspace(0.02 * minor, 2 * (major + minor), 400)
     inside = np.zeros(len(points), dtype=bool)
     for step in steps:
-        x, y, z = np.moveaxis(points + step * _view()[2], -1, 0)
+        x, y, z = np.moveaxis(points + step * view()[2], -1, 0)
         inside |= np.hypot(np.hypot(x, y) - major, z) < minor * (1 - 1e-4)
     return inside
 
@@ -104,12 +104,12 @@ def _surface(axes: Axes, manifold: EmbeddedTorus) -> None:
         (rotation[1:] + rotation[:-1]) / 2, (tube[1:] + tube[:-1]) / 2, indexing="ij"
     )
     normal = _on_torus(manifold, *middle)
-    depth = normal @ _view()[2]
+    depth = normal @ view()[2]
     centre = manifold.major_radius * np.stack(
         [np.cos(middle[0]), np.sin(middle[0]), np.zeros_like(middle[0])], -1
     )
     normal = (normal - centre) / manifold.minor_radius
-    right, above, towards = _view()
+    right, above, towards = view()
     light = np.clip(normal @ (-0.45 * right + 0.55 * above + 0.7 * towards), 0, 1)
     grey = 0.86 + 0.12 * light
     order = np.argsort(depth.ravel())
