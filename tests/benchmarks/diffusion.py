@@ -89,9 +89,15 @@ def identities(schedule: Schedule) -> dict[str, float]:
     chain = samplers.ddim_chain(denoiser, schedule, x)
     found["1,000 DDIM steps as one element"] = gap(G.act(chain.element, x), chain.end)
     # Scales 1/√ᾱ_T of 157, 15 and 20,000: s x and b cancel all but the data.
-    found["the same, relative to s x"] = (
-        (G.act(chain.element, x) - chain.end).abs().max() / (chain.element[:, :1] * x).abs().max()
-    ).item()
+    away = torch.linalg.vector_norm(G.act(chain.element, x) - chain.end, dim=-1)
+    away = away / torch.linalg.vector_norm(chain.end, dim=-1)
+    kappa = chain.condition
+    found["its condition number"] = kappa.max().item()
+    found["its error in roundings, over the condition number"] = (
+        away / kappa
+    ).max().item() / torch.finfo(DOUBLE).eps
+    returned = chain.inverse()
+    found["the way back as one element"] = gap(G.act(returned.element, returned.start), x)
     found["replay"] = gap(diffusion.replay(chain.elements, x)[:, -1], chain.end)
     back = diffusion.replay(chain.inverse().elements, chain.end)[:, -1]
     found["inversion by the inverse elements"] = gap(back, x)
