@@ -7,7 +7,7 @@ chain.element                                              # what 50 steps compo
 """
 
 from manifold_ae.diffusion import chains, exact, samplers
-from manifold_ae.diffusion.chains import Chain, compose, cumulative, invert, replay
+from manifold_ae.diffusion.chains import Chain, compose, condition, cumulative, invert, replay
 from manifold_ae.diffusion.collapse import gaussian_chain, gaussian_step
 from manifold_ae.diffusion.laws import GaussianAffineLaw
 from manifold_ae.diffusion.published import published_denoising_matrix, published_posterior
@@ -23,6 +23,7 @@ __all__ = [
     "Schedule",
     "chains",
     "compose",
+    "condition",
     "cumulative",
     "ddim_step",
     "ddpm_step",

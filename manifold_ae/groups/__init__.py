@@ -6,6 +6,7 @@ from collections.abc import Callable
 from manifold_ae.groups import defects, finite, rotations
 from manifold_ae.groups.action import Action
 from manifold_ae.groups.affine import Affine
+from manifold_ae.groups.affine_representation import AffineRepresentation
 from manifold_ae.groups.base import Group, LieGroup
 from manifold_ae.groups.cyclic import Cyclic
 from manifold_ae.groups.dihedral import Dihedral
@@ -44,6 +45,7 @@ __all__ = [
     "SO3",
     "Action",
     "Affine",
+    "AffineRepresentation",
     "Cyclic",
     "Defining",
     "Dihedral",

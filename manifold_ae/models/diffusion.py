@@ -40,13 +40,15 @@ class DiffusionModel(nn.Module):
 
     Args:
         schedule: with ᾱ.
-        denoiser: a network, ``denoiser(x, t)`` → predicted noise, on x of shape
-            ``(*, *event_shape)`` and times of shape ``(*)``; see ``nn.denoiser``.
+        denoiser: a network, ``denoiser(x, t)`` → predicted noise of the shape of x, on x of shape
+            ``(*, *event_shape)``; t is an integer for all, or integers of shape ``(*)``. Any module
+            of this form will do, such as a U-Net; see ``nn.denoiser``.
         event_shape: shape of one x.
         ema: how much of the average each step keeps, in [0, 1); 0 for none.
 
     Raises:
-        ValueError: if ``ema`` is outside [0, 1), or the denoiser is made for another shape.
+        ValueError: if ``ema`` is outside [0, 1), or the denoiser is made for another shape or has
+            no parameters; when it is called, if it returns another shape than that of x.
 
     Example:
         >>> from manifold_ae.nn import MLPDenoiser
@@ -75,6 +77,11 @@ class DiffusionModel(nn.Module):
             raise ValueError(
                 f"event_shape={tuple(event_shape)}: the denoiser takes {tuple(own)}; build it for "
                 "the shape of the data"
+            )
+        if next(denoiser.parameters(), None) is None:
+            raise ValueError(
+                f"denoiser={type(denoiser).__name__}: expected a module with parameters to learn; "
+                "a known denoiser goes to diffusion.samplers as it is"
             )
         self.schedule = schedule
         self.event_shape = tuple(event_shape)
@@ -135,7 +142,7 @@ class DiffusionModel(nn.Module):
         """
         element = vp_step(self.schedule, t, noise.flatten(1), s=0)
         noisy = ScaleTranslation(self.features).act(element, x.flatten(1))
-        predicted = self._active(noisy.unflatten(-1, self.event_shape), t)
+        predicted = self._predict(self._active, noisy.unflatten(-1, self.event_shape), t)
         return (noise - predicted.to(noise.dtype)).flatten(1).square().mean(1)
 
     @torch.no_grad()
@@ -183,6 +190,16 @@ class DiffusionModel(nn.Module):
         network = self._active
         return lambda x, t: self._on_rows(network, x, t)
 
+    def _predict(self, network: nn.Module, x: Tensor, t: Time) -> Tensor:
+        predicted = network(x, t)
+        # A channel too many would be broadcast against the noise, and learn nothing.
+        if predicted.shape != x.shape:
+            raise ValueError(
+                f"the denoiser returned {tuple(predicted.shape)}: expected {tuple(x.shape)}, the "
+                "noise predicted for each entry of x; pictures without a channel have none here"
+            )
+        return predicted
+
     def _on_rows(self, network: nn.Module, x: Tensor, t: Time) -> Tensor:
         if x.dim() < 1 or x.shape[-1] != self.features:
             raise ValueError(
@@ -190,7 +207,7 @@ class DiffusionModel(nn.Module):
             )
         self.schedule.require_order(t, 0)
         dtype = next(network.parameters()).dtype
-        predicted = network(x.to(dtype).unflatten(-1, self.event_shape), t)
+        predicted = self._predict(network, x.to(dtype).unflatten(-1, self.event_shape), t)
         return predicted.flatten(x.dim() - 1).to(x.dtype)
 
     @torch.no_grad()

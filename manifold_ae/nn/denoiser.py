@@ -1,9 +1,10 @@
 r"""Denoisers: networks that predict the noise in x at time t, ε̂(x, t).
 
-Every denoiser here is a module with ``event_shape``, called as ``denoiser(x, t)`` with x of shape
-``(*, *event_shape)`` and integer times of shape ``(*)``, or one time for all; what it returns has
-the shape of x. That is all ``models.DiffusionModel`` asks for: a network for larger pictures is
-another module of this form, in a file beside this one.
+A denoiser is a module called as ``denoiser(x, t)`` with x of shape ``(*, *event_shape)`` and
+integers t of shape ``(*)``, or one integer for all; what it returns has the shape of x. Those here
+have an ``event_shape``, which is checked where there is one. That is all that
+``models.DiffusionModel`` asks for: a U-Net for larger pictures is another module of this form, in a
+file beside this one, and takes channels first as its ``event_shape``, such as ``(1, 28, 28)``.
 """
 
 import math

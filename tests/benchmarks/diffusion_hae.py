@@ -2,6 +2,8 @@
 
     python tests/benchmarks/diffusion_hae.py points FILE.json [--seeds 5]    blobs: what is learned
     python tests/benchmarks/diffusion_hae.py gaussian FILE.json [--seeds 5]  vectors: the oracle
+    python tests/benchmarks/diffusion_hae.py digits FILE.json [--seeds 5]    sizes of the latent
+    python tests/benchmarks/diffusion_hae.py pictures FILE.json              what ρ costs at 28×28
 
 Every run is written as soon as it ends, and is not made again when the command is repeated. One
 thread a process.
@@ -12,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+import digits_hae
+import pictures_hae
 import torch
+from common import machine, write
 from hae import read, summarise
 from tqdm import tqdm
 
@@ -186,6 +191,45 @@ def gaussian_command(path: Path, seeds: int) -> None:
             done[str(seed)] = fit_gaussian(seed)[1]
             summarise(content, SUMMARY)
             write_json(path, content)
+
+
+@main.command("digits")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--seeds", default=5, show_default=True)
+@click.option("--first", default=0, show_default=True, help="The first seed; from 100 on, trials.")
+@click.option("--name", "names", multiple=True, help="Only runs of this name.")
+@click.option("--size", "sizes", multiple=True, type=int, help="Only latents of this size.")
+def digits_command(
+    path: Path, seeds: int, first: int, names: tuple[str, ...], sizes: tuple[int, ...]
+) -> None:
+    """Digits under diffusion steps: how small a latent can be."""
+    content = read(path)
+    digits = digits_hae.Digits.load()
+    jobs = [
+        (seed, name, size)
+        for seed in range(first, first + seeds)
+        for name in names or digits_hae.ARMS
+        for size in digits_hae.ARMS[name].sizes
+        if not sizes or size in sizes
+    ]
+    for seed, name, size in tqdm(jobs, unit="run"):
+        done = content["runs"].setdefault(name, {})
+        if f"{size}, {seed}" in done:
+            continue
+        done[f"{size}, {seed}"] = digits_hae.once(digits, name, size, seed)
+        content |= {"seeds": first + seeds, "denoiser": digits.reached}
+        content |= digits_hae.tables(content["runs"])
+        write_json(path, content)
+
+
+@main.command("pictures")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--rounds", default=60, show_default=True)
+@click.option("--threads", default=1, show_default=True)
+def pictures_command(path: Path, rounds: int, threads: int) -> None:
+    """What ρ costs on pictures of 28×28 pixels, beside the same network without it."""
+    torch.set_num_threads(threads)
+    write(path, {"machine": machine("cpu"), **pictures_hae.cost(rounds)})
 
 
 if __name__ == "__main__":
