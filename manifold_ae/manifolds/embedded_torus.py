@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from manifold_ae.manifolds import torus_geodesics as geodesics
-from manifold_ae.manifolds.base import Manifold
+from manifold_ae.manifolds.base import Manifold, check_prime
 from manifold_ae.numerics import Fused, normalise
 
 __all__ = ["EmbeddedTorus"]
@@ -91,6 +91,10 @@ class EmbeddedTorus(Manifold):
                 "construct other radii in Python"
             )
         return "embedded-torus"
+
+    def betti_numbers(self, prime: int = 2) -> tuple[int, ...]:
+        check_prime(prime)
+        return (1, 2, 1)
 
     # ---- angles -----------------------------------------------------------------------------
 
