@@ -94,7 +94,7 @@ class RealProjective(Quotient):
         return f"projective:{self._dim}"
 
     def betti_numbers(self, prime: int = 2) -> tuple[int, ...]:
-        """One in every dimension over ℤ/2; else those of a sphere for odd d, of a point for even d."""
+        """All one over ℤ/2; else those of a sphere for odd d, of a point for even d."""
         if check_prime(prime) == 2:
             return (1,) * (self._dim + 1)
         return (1, *[0] * (self._dim - 1), self._dim % 2)
