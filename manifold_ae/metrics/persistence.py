@@ -17,7 +17,6 @@ Sources: F. Chazal, S. Oudot, *Towards persistence-based reconstruction in Eucli
 for classes that live through a range of scales; U. Bauer, *Ripser*, 2021, for the computation.
 """
 
-import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -105,13 +104,17 @@ def homology(distances: Tensor, scale: float, *, dimension: int) -> Homology:
         )
     betti: dict[int, tuple[int | None, ...]] = {}
     bars: dict[int, list[list[tuple[float, float]]]] = {}
+    if diameter < SMALLEST * scale:
+        unknown = (None,) * (dimension + 1)
+        empty: list[list[tuple[float, float]]] = [[] for _ in range(dimension)]
+        told = dict.fromkeys(PRIMES, unknown)
+        return Homology(told, scale, diameter, len(matrix), dict.fromkeys(PRIMES, empty))
     for prime in PRIMES:
         found = ripser(
             matrix, distance_matrix=True, maxdim=dimension, thresh=ALIVE * scale, coeff=prime
         )["dgms"]
         relative = [diagram / scale for diagram in found]
-        told = diameter >= SMALLEST * scale
-        betti[prime] = tuple(_count(diagram) if told else None for diagram in relative)
+        betti[prime] = tuple(map(_count, relative))
         bars[prime] = [
             [(float(b), float(d)) for b, d in diagram if d > SHORTEST * b]
             for diagram in relative[1:]
@@ -149,8 +152,11 @@ def betti_of_data(x: Tensor, *, landmarks: int = 200, dimension: int = 2) -> Hom
     """Betti numbers of observations x ``(n, *shape)``, by Euclidean distances."""
     x = finite("x", x).cpu().flatten(1)
 
+    x = x - x.mean(0)
+    squares = (x * x).sum(-1)
+
     def rows(k: int) -> Tensor:
-        return torch.linalg.vector_norm(x - x[k], dim=-1)
+        return (squares + squares[k] - 2 * (x @ x[k])).clamp_min(0).sqrt()
 
     return _of_sample(rows, len(x), landmarks, dimension)
 
@@ -167,9 +173,10 @@ def _of_sample(rows: Callable[[int], Tensor], n: int, landmarks: int, dimension:
 def _ripser() -> Any:
     """ripser's function, when it is called for."""
     try:
-        return importlib.import_module("ripser").ripser
+        from ripser import ripser  # type: ignore[import-not-found]  # of an extra
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "persistent homology needs ripser, which is not installed: "
             "pip install 'manifold-ae[topology]'"
         ) from error
+    return ripser

@@ -67,7 +67,8 @@ def certify_map(
         f: from factors ``(n, *source.ambient_shape)`` to latents ``(n, *target.ambient_shape)``.
         source: where the factors live; compact.
         target: the latent manifold.
-        points: of the grid on which jumps are looked for; a quarter of them for the degree.
+        points: of the grid on which jumps are looked for; a quarter of them for the degree and
+            for the volume that is reached.
         values: regular values whose preimages are counted.
         dtype: of the points that f is given.
 
@@ -91,8 +92,8 @@ def certify_map(
         told.append(f"no winding: {error}")
     reached = None
     if target.compact:
-        x = source.random_uniform(points, **common)
-        reached = coverage(target, f(x), generator=generator)
+        x = source.random_uniform(points // 4, **common)
+        reached = coverage(target, f(x), points=points // 4, generator=generator)
         evidence["coverage"] = _plain(reached)
         told.append(_say_coverage(reached))
     excluded = _different(source, target)
@@ -181,24 +182,31 @@ def _judge(
             f"The encoder is torn: a jump of {jumps.jumps[-1]:.3g} is left at a step of "
             f"{jumps.steps[-1]:.3g}"
         )
+    known = [] if by_loops is None else [by_loops]
+    if turned.value is not None:
+        if by_loops is not None and not _agree(turned, by_loops):
+            return None, (
+                f"The topology cannot be told: loops give a degree of {by_loops[0]}, preimages "
+                f"{turned.value}"
+            )
+        known.insert(0, (turned.value, turned.modulus))
+    for value, modulus in known:
+        if (value % 2 if modulus else abs(value)) != 1:
+            return False, _folded(value, modulus, matrix)
+    if (turned.reversed or 0) > FOLDED:
+        # The differential of a homeomorphism has one sign.
+        return False, (
+            "The encoder is not one-to-one: it has folds, which turn over "
+            f"{turned.reversed:.1%} of the data"
+        )
     if turned.value is None:
         return None, f"The topology cannot be told: {turned.reason}"
-    if by_loops is not None and not _agree(turned, by_loops):
-        return None, (
-            f"The topology cannot be told: loops give a degree of {by_loops[0]}, preimages "
-            f"{turned.value}"
-        )
-    if turned.value == 0:
-        return False, "The encoder is folded: its degree is zero" + _unseen(matrix)
-    if abs(turned.value) > 1:
-        return False, f"The encoder winds around the latent manifold {abs(turned.value)} times"
     if jumps.continuous is None:
         return None, "The topology cannot be told: jumps shrink too slowly to call it continuous"
-    several = max(turned.preimages)
-    if several > 1 or (turned.reversed or 0) > FOLDED:
+    if max(turned.preimages) > 1:
         return False, (
-            "The encoder covers the latent manifold, but not one-to-one: some latents are those of "
-            f"{max(several, 3)} data"
+            "The encoder covers the latent manifold, but not one-to-one: a latent is that of "
+            f"{max(turned.preimages)} data"
         )
     return True, f"The encoder is a homeomorphism of {target!r} as far as this tells"
 
@@ -208,6 +216,14 @@ def _agree(turned: Degree, by_loops: tuple[int, int]) -> bool:
     modulus = max(turned.modulus, by_loops[1])
     difference = turned.value - by_loops[0]
     return difference % modulus == 0 if modulus else difference == 0
+
+
+def _folded(value: int, modulus: int, matrix: Tensor | None) -> str:
+    if modulus:
+        return "The encoder is no homeomorphism: its degree is even" + _unseen(matrix)
+    if value:
+        return f"The encoder goes around the latent manifold {abs(value)} times"
+    return "The encoder is folded: its degree is zero" + _unseen(matrix)
 
 
 def _unseen(matrix: Tensor | None) -> str:

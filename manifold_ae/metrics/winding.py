@@ -251,10 +251,10 @@ def _sheet(vectors: Tensor, k: int) -> int:
 def _(M: KleinBottle, path: Tensor, k: int = 0) -> tuple[list[int], tuple[int, ...]]:
     """Half turns of θ; and modulo two the turns of φ, upstairs."""
     torus = FlatTorus(2)
-    lifted = [path[0]]
-    for point in path[1:]:
-        lifted.append(M.nearest(lifted[-1], point))
-    upstairs = torch.stack(lifted)
+    # The sheet of a point is that of the one before, or the other one.
+    crossed = M.nearest_index(path[:-1], path[1:]).cumsum(0) % 2
+    sheets = torch.cat([crossed.new_zeros(1), crossed])
+    upstairs = torch.where(sheets[:, None] == 1, M.images(path)[1], path)
     steps = torus.signed_angles(upstairs[:-1], upstairs[1:])
     largest = steps.abs().max().item()
     if largest > math.pi / 4:
