@@ -18,7 +18,7 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (ValueError, OSError, NotImplementedError) as error:
+        except (ValueError, OSError, NotImplementedError, ModuleNotFoundError) as error:
             raise click.ClickException(str(error)) from error
         except RuntimeError as error:
             if type(error).__name__ != "NonFiniteLossError":
@@ -58,17 +58,25 @@ _DEVICE = click.option("--device", default="auto", show_default=True, help="auto
     type=click.IntRange(1),
     help="Importance samples of a ΔVAE, samples of a diffusion model.",
 )
+@click.option(
+    "--topology", is_flag=True, help="Whether a ΔVAE's encoder captures the data's shape."
+)
 @_DEVICE
-def evaluate(folder: Path, num_samples: int | None, device: str) -> None:
+def evaluate(folder: Path, num_samples: int | None, topology: bool, device: str) -> None:
     """What RUN reaches on its test data: of a ΔVAE the ELBO, KL, MSE and log-likelihood; of an HAE
     the errors of rollouts and of the representation; of a diffusion model the distance of samples
     to data."""
     from manifold_ae import run
 
     loaded = run.load(folder, device=device)
+    verdict = loaded.topology() if topology else None
     metrics = loaded.evaluate(num_samples=num_samples, progress=True)
+    if verdict is not None:
+        metrics["topology"] = verdict.record()
     run.write_json(folder / "metrics.json", metrics)
     click.echo(loaded.table(metrics))
+    if verdict is not None:
+        click.echo(verdict.words)
 
 
 @main.command()

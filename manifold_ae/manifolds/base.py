@@ -101,6 +101,29 @@ class Manifold(geoopt.Manifold):
     def __hash__(self) -> int:
         return hash((type(self), self._key))
 
+    # ---- topology ---------------------------------------------------------------------------
+
+    def betti_numbers(self, prime: int = 2) -> tuple[int, ...] | None:
+        """Dimensions of H₀, …, H_d with coefficients in ℤ/p; None where they are not known.
+
+        Torsion shows in the difference between primes: SO(3) has (1, 1, 1, 1) over ℤ/2, and
+        (1, 0, 0, 1) over every other.
+
+        Raises:
+            ValueError: if ``prime`` is no prime number.
+        """
+        check_prime(prime)
+        return None
+
+    @property
+    def orientable(self) -> bool | None:
+        """Whether it can be oriented; None where that is not known.
+
+        A closed connected manifold can if, and only if, H_d(ℤ/3) is not zero.
+        """
+        betti = self.betti_numbers(3) if self.compact else None
+        return None if betti is None else betti[-1] == 1
+
     # ---- geometry ---------------------------------------------------------------------------
 
     @abstractmethod
@@ -330,3 +353,13 @@ def check_dimension(name: str, dim: Any) -> int:
     if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
         raise ValueError(f"{name}: dimension must be an integer of at least 1, got {dim!r}")
     return dim
+
+
+def check_prime(prime: Any) -> int:
+    """A prime number as an int, or a ValueError that says what was given."""
+    whole = isinstance(prime, int) and not isinstance(prime, bool) and prime > 1
+    if not whole or any(prime % k == 0 for k in range(2, math.isqrt(prime) + 1)):
+        raise ValueError(
+            f"prime = {prime!r}: coefficients are integers modulo a prime number, as 2 or 3"
+        )
+    return prime

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manifold_ae.manifolds.base import Manifold, check_dimension
+from manifold_ae.manifolds.base import Manifold, check_dimension, check_prime
 
 __all__ = ["Euclidean"]
 
@@ -49,6 +49,15 @@ class Euclidean(Manifold):
     @property
     def spec(self) -> str:
         return f"euclidean:{self._dim}"
+
+    def betti_numbers(self, prime: int = 2) -> tuple[int, ...]:
+        """Those of a point."""
+        check_prime(prime)
+        return (1, *[0] * self._dim)
+
+    @property
+    def orientable(self) -> bool:
+        return True
 
     def scalar_curvature(self, x: Tensor) -> Tensor:
         return torch.zeros_like(x[..., 0])

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from manifold_ae.manifolds.base import check_prime
 from manifold_ae.manifolds.quotient import Quotient
 from manifold_ae.manifolds.torus import FlatTorus
 from manifold_ae.numerics import normalise
@@ -53,6 +54,10 @@ class KleinBottle(Quotient):
     def from_angles(self, angles: Tensor) -> Tensor:
         """Points of shape ``(*, 4)`` at angles θ, φ in radians, of shape ``(*, 2)``."""
         return FlatTorus(2).from_angles(angles)
+
+    def betti_numbers(self, prime: int = 2) -> tuple[int, ...]:
+        """H₁ = ℤ ⊕ ℤ/2: the second loop, and the surface itself, are seen over ℤ/2 alone."""
+        return (1, 2, 1) if check_prime(prime) == 2 else (1, 1, 0)
 
     # ---- for models -------------------------------------------------------------------------
 

@@ -4,10 +4,11 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from manifold_ae.manifolds.base import Manifold
+from manifold_ae.manifolds.base import Manifold, check_prime
 
 __all__ = ["Product"]
 
@@ -64,6 +65,22 @@ class Product(Manifold):
     @property
     def spec(self) -> str:
         return "*".join(factor.spec for factor in self.factors)
+
+    def betti_numbers(self, prime: int = 2) -> tuple[int, ...] | None:
+        """Künneth's formula over a field: the Poincaré polynomials are multiplied."""
+        total = [1]
+        for factor in self.factors:
+            betti = factor.betti_numbers(check_prime(prime))
+            if betti is None:
+                return None
+            total = np.convolve(total, betti).tolist()
+        return tuple(total)
+
+    @property
+    def orientable(self) -> bool | None:
+        """Whether all the factors are."""
+        known = [factor.orientable for factor in self.factors]
+        return False if False in known else None if None in known else True
 
     # ---- coordinates of the factors ---------------------------------------------------------
 

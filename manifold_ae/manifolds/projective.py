@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from manifold_ae.manifolds.base import check_dimension
+from manifold_ae.manifolds.base import check_dimension, check_prime
 from manifold_ae.manifolds.quotient import Quotient
 from manifold_ae.manifolds.sphere import Sphere
 from manifold_ae.numerics import Fused
@@ -92,6 +92,12 @@ class RealProjective(Quotient):
     @property
     def spec(self) -> str:
         return f"projective:{self._dim}"
+
+    def betti_numbers(self, prime: int = 2) -> tuple[int, ...]:
+        """All one over ℤ/2; else those of a sphere for odd d, of a point for even d."""
+        if check_prime(prime) == 2:
+            return (1,) * (self._dim + 1)
+        return (1, *[0] * (self._dim - 1), self._dim % 2)
 
     # ---- for models -------------------------------------------------------------------------
 

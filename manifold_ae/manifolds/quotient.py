@@ -15,7 +15,8 @@ from torch import Tensor
 
 from manifold_ae.groups import finite
 from manifold_ae.manifolds import group_action
-from manifold_ae.manifolds.base import Manifold
+from manifold_ae.manifolds.base import Manifold, check_prime
+from manifold_ae.manifolds.quotient_homology import quotient_betti
 
 __all__ = ["Quotient"]
 
@@ -138,6 +139,10 @@ class Quotient(Manifold):
     def spec(self) -> str:
         """Its name: no specification that ``parse`` reads leads to a quotient of one's own."""
         return self._name or f"{self.cover.spec}/{self.order}"
+
+    def betti_numbers(self, prime: int = 2) -> tuple[int, ...] | None:
+        """Those of quotients of spheres and of SO(3), as far as ``quotient_homology`` has them."""
+        return quotient_betti(self.cover, self._matrices, check_prime(prime))
 
     # ---- the action -------------------------------------------------------------------------
 

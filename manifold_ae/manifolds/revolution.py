@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from manifold_ae.manifolds import revolution_geodesics as geodesics
-from manifold_ae.manifolds.base import Manifold
+from manifold_ae.manifolds.base import Manifold, check_prime
 from manifold_ae.manifolds.profile import Curve, Profile
 from manifold_ae.manifolds.revolution_connect import basis, connect, correction
 from manifold_ae.numerics import axial_norm, normalise
@@ -40,6 +40,11 @@ class Revolution(Manifold):
 
         Each of shape ``(*)``, differentiable once.
         """
+
+    def betti_numbers(self, prime: int = 2) -> tuple[int, ...]:
+        """Those of a sphere with poles, of a torus without."""
+        check_prime(prime)
+        return (1, 0, 1) if self.profile.poles else (1, 2, 1)
 
     @property
     def dim(self) -> int:

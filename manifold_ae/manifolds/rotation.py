@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from manifold_ae.groups import rotations
-from manifold_ae.manifolds.base import Manifold, adjusted
+from manifold_ae.manifolds.base import Manifold, adjusted, check_prime
 
 __all__ = ["SO3"]
 
@@ -48,6 +48,10 @@ class SO3(Manifold):
     @property
     def spec(self) -> str:
         return "so3"
+
+    def betti_numbers(self, prime: int = 2) -> tuple[int, ...]:
+        """Those of ℝP³."""
+        return (1, 1, 1, 1) if check_prime(prime) == 2 else (1, 0, 0, 1)
 
     @property
     def angle_names(self) -> tuple[str, ...]:  # type: ignore[override]

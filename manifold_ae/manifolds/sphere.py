@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manifold_ae.manifolds.base import Manifold, adjusted, check_dimension
+from manifold_ae.manifolds.base import Manifold, adjusted, check_dimension, check_prime
 from manifold_ae.numerics import arc_over_sine, chord_angle, cos_sqrt, normalise, sinc_sqrt
 
 __all__ = ["Sphere"]
@@ -49,6 +49,10 @@ class Sphere(Manifold):
     @property
     def spec(self) -> str:
         return f"sphere:{self._dim}"
+
+    def betti_numbers(self, prime: int = 2) -> tuple[int, ...]:
+        check_prime(prime)
+        return (1, *[0] * (self._dim - 1), 1)
 
     @property
     def angle_names(self) -> tuple[str, ...]:  # type: ignore[override]

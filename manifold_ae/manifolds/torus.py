@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manifold_ae.manifolds.base import Manifold, adjusted, check_dimension
+from manifold_ae.manifolds.base import Manifold, adjusted, check_dimension, check_prime
 from manifold_ae.numerics import chord_angle, normalise
 
 __all__ = ["FlatTorus"]
@@ -48,6 +48,11 @@ class FlatTorus(Manifold):
     @property
     def spec(self) -> str:
         return "circle" if self._dim == 1 else f"torus:{self._dim}"
+
+    def betti_numbers(self, prime: int = 2) -> tuple[int, ...]:
+        """d choose k, for the products of k of the circles."""
+        check_prime(prime)
+        return tuple(math.comb(self._dim, k) for k in range(self._dim + 1))
 
     @property
     def angle_names(self) -> tuple[str, ...]:  # type: ignore[override]

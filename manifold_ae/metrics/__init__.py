@@ -3,38 +3,67 @@
 from manifold_ae.metrics.actions import ActionDefects, action_defects, residual_of_moves
 from manifold_ae.metrics.alignment import Alignment, align, align_matrices
 from manifold_ae.metrics.blocks import Blocks, find_blocks, off_block_energy
+from manifold_ae.metrics.continuity import Continuity, continuity
+from manifold_ae.metrics.coverage import Coverage, coverage
+from manifold_ae.metrics.degree import Degree, degree, degree_integral, signed_preimages
 from manifold_ae.metrics.disentanglement import Disentanglement, GivenFactor, d_lsbd, dispersion
 from manifold_ae.metrics.equivariance import equivariance_error, trace_equivariance
 from manifold_ae.metrics.homomorphism import HomomorphismDefects, homomorphism_defects
 from manifold_ae.metrics.likelihood import evaluate_bound
+from manifold_ae.metrics.persistence import (
+    Homology,
+    betti_of_data,
+    betti_of_latents,
+    farthest_points,
+    homology,
+)
 from manifold_ae.metrics.rollout import HORIZONS, RolloutErrors, evaluate_rollout, rollout_errors
-from manifold_ae.metrics.topology import winding_matrix
+from manifold_ae.metrics.topology import Topology, certify_map, certify_samples
 from manifold_ae.metrics.wasserstein import SampleQuality, sample_quality, sliced_wasserstein
+from manifold_ae.metrics.winding import degree_from_loops, induced_matrix, winding_matrix
 
 __all__ = [
     "HORIZONS",
     "ActionDefects",
     "Alignment",
     "Blocks",
+    "Continuity",
+    "Coverage",
+    "Degree",
     "Disentanglement",
     "GivenFactor",
+    "Homology",
     "HomomorphismDefects",
     "RolloutErrors",
     "SampleQuality",
+    "Topology",
     "action_defects",
     "align",
     "align_matrices",
+    "betti_of_data",
+    "betti_of_latents",
+    "certify_map",
+    "certify_samples",
+    "continuity",
+    "coverage",
     "d_lsbd",
+    "degree",
+    "degree_from_loops",
+    "degree_integral",
     "dispersion",
     "equivariance_error",
     "evaluate_bound",
     "evaluate_rollout",
+    "farthest_points",
     "find_blocks",
+    "homology",
     "homomorphism_defects",
+    "induced_matrix",
     "off_block_energy",
     "residual_of_moves",
     "rollout_errors",
     "sample_quality",
+    "signed_preimages",
     "sliced_wasserstein",
     "trace_equivariance",
     "winding_matrix",

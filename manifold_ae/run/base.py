@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from manifold_ae.metrics import Topology
 from manifold_ae.run.files import save_weights, write_json
 
 __all__ = ["Run"]
@@ -57,6 +58,17 @@ class Run(ABC):
     @abstractmethod
     def draw(self, *, seed: int = 0) -> list[Path]:
         """Every picture of the run, in ``figures/``; the paths written."""
+
+    def topology(self, *, points: int = 4096, landmarks: int = 200) -> Topology:
+        """Whether the latents have the topology of the data, with a verdict in words.
+
+        Raises:
+            ValueError: for models without a latent manifold.
+        """
+        raise ValueError(
+            f"{type(self).__name__}: topology is that of an encoder into a manifold, so of a ΔVAE; "
+            "leave --topology out"
+        )
 
     def finish(self, *, progress: bool = False) -> dict[str, Any]:
         """Evaluate, save and draw a run that has been trained; the final metrics."""

@@ -16,12 +16,13 @@ from manifold_ae.data import Dataset, Scaling
 from manifold_ae.data.seeding import generator_for, mix
 from manifold_ae.distributions import HeatKernel, PowerSpherical, RandomWalk, WrappedNormal
 from manifold_ae.experiments import VAE
-from manifold_ae.metrics import evaluate_bound
+from manifold_ae.metrics import Topology, evaluate_bound
 from manifold_ae.models import DeltaVAE, known_divergence, likelihoods
 from manifold_ae.run.base import Run
 from manifold_ae.run.files import prepare_folder, save_arrays
 from manifold_ae.run.networks import build_networks
 from manifold_ae.run.support import check_support
+from manifold_ae.run.topology import topology
 from manifold_ae.run.trials import train_with_restarts
 from manifold_ae.training import Checkpoint, Schedule, Source, make_fabric, write_aside
 
@@ -110,6 +111,18 @@ class VAERun(Run):
         metrics["epochs"] = len(self.history)
         metrics["num_samples"] = num_samples or self.config.num_samples
         return metrics
+
+    def topology(self, *, points: int = 4096, landmarks: int = 200) -> Topology:
+        """Whether the encoder captures the shape of the data; see ``metrics.topology``.
+
+        Arguments:
+            points: of the grid of factors, where these are known (data ``torus``).
+            landmarks: for the homology of samples, where they are not.
+
+        Raises:
+            ModuleNotFoundError: if homology is asked for, and ripser is not installed.
+        """
+        return topology(self, points=points, landmarks=landmarks)
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:

@@ -1,0 +1,138 @@
+"""The topology of runs: of oracle encoders, of trained ones, and from the command line."""
+
+import functools
+import json
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import Tensor
+
+from manifold_ae import manifolds, metrics, run
+from manifold_ae.cli import main
+from manifold_ae.experiments import VAE, Diffusion
+
+TINY = VAE(
+    epochs=1,
+    batch_size=64,
+    steps_per_epoch=3,
+    encoder_hidden=(16, 16),
+    decoder_hidden=(16,),
+    num_samples=2,
+    device="cpu",
+)
+TORUS = manifolds.FlatTorus(2)
+
+
+@pytest.fixture(scope="module")
+def translations(tmp_path_factory) -> run.VAERun:
+    config = TINY.replace(manifold="torus:2", data="torus", likelihood="gaussian")
+    trained = run.train(config, tmp_path_factory.mktemp("topology") / "torus")
+    trained.save({})
+    return trained
+
+
+def phases(x: Tensor) -> Tensor:
+    """Both angles of the simple picture, from its Fourier coefficients."""
+    spectrum = torch.fft.fft2(x)
+    return -torch.stack([spectrum[:, 1, 0].angle(), spectrum[:, 0, 1].angle()], -1)
+
+
+def judged(trained: run.VAERun, monkeypatch: pytest.MonkeyPatch, rows: Tensor) -> metrics.Topology:
+    """The verdict on an encoder that sees the angles, multiplied by integers."""
+
+    def encode(x: Tensor) -> dict[str, np.ndarray]:
+        return {"points": TORUS.from_angles(phases(x) @ rows.to(x).T).numpy()}
+
+    monkeypatch.setattr(trained, "encode", encode)
+    return trained.topology(points=256)
+
+
+def test_oracle_encoders_of_translations(translations, monkeypatch):
+    good = judged(translations, monkeypatch, torch.tensor([[1, 0], [0, -1]]))
+    assert good.captured is True
+    assert good.evidence["winding"] == [[1, 0], [0, -1]]
+    assert good.evidence["degree"]["value"] == -1
+    assert good.words.startswith("The encoder is a homeomorphism of FlatTorus(2)")
+    folded = judged(translations, monkeypatch, torch.tensor([[1, 0], [1, 0]]))
+    assert folded.captured is False
+    assert "its degree is zero, and loop 2 of the data is not seen" in folded.words
+    twice = judged(translations, monkeypatch, torch.tensor([[2, 0], [0, 1]]))
+    assert twice.captured is False
+    assert "2 times" in twice.words
+
+
+def test_a_trained_run_from_the_command_line(translations, monkeypatch):
+    folder = str(translations.folder)
+    few = functools.partialmethod(run.VAERun.topology, points=256)
+    monkeypatch.setattr(run.VAERun, "topology", few)
+    result = CliRunner().invoke(main, ["evaluate", folder, "--topology", "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    metrics_of = json.loads((translations.folder / "metrics.json").read_text())
+    found = metrics_of["topology"]
+    assert found["words"] in result.output
+    assert found["captured"] in (True, False, None)
+    assert set(found) == {"captured", "words", "continuity", "winding", "coverage", "degree"}
+    assert "elbo" in metrics_of
+    assert translations.topology().record() == found
+
+
+def test_without_known_factors_samples_are_asked(tmp_path):
+    pytest.importorskip("ripser", reason="the extra topology is not installed")
+    trained = run.train(TINY, tmp_path / "digits")
+    found = trained.topology(landmarks=60)
+    assert {"latents", "data", "coverage", "manifold"} <= set(found.evidence)
+    assert found.captured in (False, None)
+    json.dumps(found.record(), allow_nan=False)
+
+
+def test_latents_of_another_shape_than_the_factors(tmp_path):
+    config = TINY.replace(data="torus", likelihood="gaussian")
+    on_sphere = run.train(config).topology(points=256)
+    assert on_sphere.captured is False
+    assert "FlatTorus(2)" in on_sphere.words
+    flat = run.train(config.replace(manifold="euclidean:3")).topology(points=256)
+    assert flat.captured is False
+    assert "no homeomorphism: FlatTorus(2) has dimension 2, Euclidean(3) has 3" in flat.words
+    assert flat.evidence["degree"] is None
+
+
+def test_models_without_a_latent_manifold_are_refused(tmp_path):
+    trained = run.train(Diffusion(data="moons", epochs=1, steps_per_epoch=1, device="cpu"))
+    with pytest.raises(ValueError, match="DiffusionRun: topology is that of an encoder"):
+        trained.topology()
+
+
+# ---- maps whose verdict is known ------------------------------------------------------------
+
+
+def certified(f, M: manifolds.Manifold, points: int = 400) -> metrics.Topology:
+    generator = torch.Generator().manual_seed(0)
+    return metrics.certify_map(f, M, M, points=points, generator=generator)
+
+
+def test_verdicts_on_maps():
+    assert certified(lambda R: R.mT, manifolds.SO3()).captured is True
+    assert certified(lambda R: R @ R, manifolds.SO3()).captured is False  # by loops
+    K = manifolds.KleinBottle()
+    assert certified(lambda x: x, K).captured is True
+    assert certified(lambda x: K.from_angles(0 * K.to_angles(x)), K).captured is False
+
+    def wrinkled(x: Tensor) -> Tensor:
+        angles = TORUS.to_angles(x)
+        return TORUS.from_angles(angles + 1.6 * torch.sin(angles))
+
+    covered = certified(wrinkled, TORUS)
+    assert covered.captured is False
+    assert "not one-to-one: it has folds" in covered.words
+
+    def torn(x: Tensor) -> Tensor:
+        return TORUS.from_angles(TORUS.to_angles(x) / 2)
+
+    assert certified(torn, TORUS).words.startswith("The encoder is torn")
+
+
+def test_a_source_without_bounds_is_refused():
+    with pytest.raises(ValueError, match="not compact"):
+        certified(lambda x: x, manifolds.Euclidean(2))

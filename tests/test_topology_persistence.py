@@ -1,0 +1,170 @@
+"""Homology of samples: right where the shape is known, silent where it cannot be told."""
+
+import importlib
+import math
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+from manifold_ae import manifolds, metrics
+from manifold_ae.metrics.distances import pairwise
+
+PRIMES = (2, 3)
+ripser = pytest.importorskip("ripser", reason="the extra topology is not installed")
+
+
+def numbers(M: manifolds.Manifold, top: int) -> dict[int, tuple[int, ...]]:
+    return {p: (M.betti_numbers(p) or ())[: top + 1] for p in PRIMES}
+
+
+@pytest.mark.parametrize(
+    ("spec", "landmarks"),
+    [
+        ("circle", 40),
+        ("sphere:2", 80),
+        ("torus:2", 120),
+        ("projective:2", 100),
+        ("klein-bottle", 150),
+        ("so3", 180),
+    ],
+)
+def test_uniform_samples_of_manifolds(spec, landmarks, dtype):
+    """Torsion shows: over ℤ/3, RP² is a point and SO(3) has no loop."""
+    M = manifolds.parse(spec)
+    z = M.random_uniform(1500, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    found = metrics.betti_of_latents(M, z, landmarks=landmarks)
+    assert found.betti == numbers(M, min(2, M.dim))
+    assert found.landmarks == landmarks
+
+
+def sheet(generator: torch.Generator) -> Tensor:
+    return torch.rand(1500, 2, generator=generator)
+
+
+def torus_of_pictures(generator: torch.Generator) -> Tensor:
+    """A flat torus, turned into fifty dimensions, with a little noise."""
+    T = manifolds.FlatTorus(2)
+    x = T.random_uniform(1500, generator=generator)
+    frame = torch.linalg.qr(torch.randn(50, 4, generator=generator)).Q
+    return x @ frame.T + 0.01 * torch.randn(1500, 50, generator=generator)
+
+
+def pieces(generator: torch.Generator) -> Tensor:
+    """Three discs, far apart."""
+    x = torch.rand(1500, 2, generator=generator)
+    return x + 9 * torch.arange(3).repeat(500)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("draw", "expected"),
+    [(sheet, (1, 0, 0)), (torus_of_pictures, (1, 2, 1)), (pieces, (3, 0, 0))],
+)
+def test_data_by_euclidean_distances(draw, expected):
+    x = draw(torch.Generator().manual_seed(0))
+    found = metrics.betti_of_data(x, landmarks=120)
+    assert found.betti == dict.fromkeys(PRIMES, expected)
+
+
+def test_noise_in_many_dimensions_cannot_be_told():
+    x = torch.randn(1000, 20, generator=torch.Generator().manual_seed(0))
+    found = metrics.betti_of_data(x, landmarks=100)
+    assert found.betti == dict.fromkeys(PRIMES, (None, None, None))
+    assert found.diameter < 4.5 * found.scale
+
+
+def polygon(n: int) -> Tensor:
+    """Geodesic distances of n equally spaced points of the circle."""
+    k = torch.arange(n, dtype=torch.float64)
+    turns = (k[:, None] - k).abs() / n
+    return 2 * math.pi * torch.minimum(turns, 1 - turns)
+
+
+def test_bars_of_a_regular_polygon():
+    """A loop born when neighbours meet, at 2π/n; it dies at 2π/3 (Adamaszek and Adams, 2017)."""
+    side = 2 * math.pi / 30
+    found = metrics.homology(polygon(30), 2 * math.pi / 3 / 3.1, dimension=1)
+    (born, dead), *rest = found.bars[2][0]
+    assert born * found.scale == pytest.approx(side)
+    assert dead * found.scale == pytest.approx(2 * math.pi / 3)
+    assert not rest
+    # Alive until 3.1 ε it is doubtful; until 4 ε, it counts; at 2.7 ε, π is less than 4.5 ε.
+    assert found.betti[2] == (1, None)
+    for times, expected in ((4.0, (1, 1)), (2.7, (None, None))):
+        scale = 2 * math.pi / 3 / times
+        assert metrics.homology(polygon(30), scale, dimension=1).betti[3] == expected
+    with pytest.raises(ValueError, match="every point is one"):
+        metrics.homology(polygon(30), 0.0, dimension=1)
+
+
+def test_landmarks_cover_the_sample_and_lie_apart(generator):
+    M = manifolds.Sphere(2)
+    z = M.random_uniform(300, generator=generator, dtype=torch.float64)
+    chosen, scale, distances = metrics.farthest_points(
+        lambda k: pairwise(M, z[k : k + 1], z)[0], 300, 40
+    )
+    assert len(set(chosen)) == 40
+    covered = M.dist(z.unsqueeze(1), z[chosen]).amin(1).max().item()
+    assert covered == pytest.approx(scale)
+    apart = distances + torch.eye(40, dtype=torch.float64) * 9
+    assert apart.min().item() >= scale
+    torch.testing.assert_close(distances, M.dist(z[chosen].unsqueeze(1), z[chosen]))
+
+
+def test_without_ripser_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ripser", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'manifold-ae\[topology\]'"):
+        metrics.homology(polygon(10), 0.5, dimension=1)
+    monkeypatch.undo()
+    assert importlib.import_module("ripser") is ripser
+
+
+def test_samples_that_say_nothing_are_refused():
+    with pytest.raises(ValueError, match="expected 2 or more"):
+        metrics.betti_of_data(torch.zeros(1, 3))
+    with pytest.raises(ValueError, match="not finite"):
+        metrics.betti_of_data(torch.full((9, 3), torch.inf))
+    with pytest.raises(ValueError, match="no scale"):
+        metrics.betti_of_data(torch.zeros(9, 3))
+
+
+# ---- verdicts -------------------------------------------------------------------------------
+
+
+def certified(M: manifolds.Manifold, z: Tensor, x: Tensor | None = None) -> metrics.Topology:
+    generator = torch.Generator().manual_seed(0)
+    return metrics.certify_samples(M, z, x, landmarks=100, generator=generator)
+
+
+def test_verdicts_by_samples():
+    generator = torch.Generator().manual_seed(0)
+    C, S = manifolds.FlatTorus(1), manifolds.Sphere(2)
+    z = C.random_uniform(1000, generator=generator)
+    good = certified(C, z, torch.cat([z, 0.1 * z], -1))
+    assert good.captured is True
+    assert "same homology as FlatTorus(1)" in good.words
+    # A tuning curve seen as a line: the data have no loop.
+    assert certified(C, z, C.to_angles(z)).captured is False
+    arc = certified(C, C.from_angles(C.to_angles(z) / 2), z)
+    assert arc.captured is False
+    assert "have not the homology of FlatTorus(1)" in arc.words
+    noise = torch.randn(1000, 20, generator=generator)
+    assert certified(C, z, noise).captured is None
+    assert certified(C, z).captured is None
+    # A sphere whose latents lie on a circle; one of which a small cap is missing.
+    y = S.random_uniform(1000, generator=generator)
+    assert certified(S, S.projx(y * torch.tensor([1.0, 1.0, 0.02])), y).captured is False
+    # Too few landmarks for the thin tube.
+    thin = manifolds.EmbeddedTorus()
+    z = thin.random_uniform(300, generator=generator)
+    few = certified(thin, z, z)
+    assert few.captured is None
+    assert "too few" in few.words
+
+
+def test_latents_in_euclidean_space_are_compared_with_the_data():
+    z = manifolds.FlatTorus(1).random_uniform(600, generator=torch.Generator().manual_seed(0))
+    E = manifolds.Euclidean(2)
+    assert certified(E, z, 2 * z).captured is True
+    assert certified(E, z, torch.atan2(z[:, 1:], z[:, :1])).captured is False
