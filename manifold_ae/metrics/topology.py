@@ -112,7 +112,7 @@ def certify_map(
     evidence["degree"] = _plain(turned)
     told.insert(1, _say_degree(turned))
     captured, head = _judge(source, target, jumps, turned, by_loops, matrix)
-    if excluded and captured is not False:
+    if excluded:
         captured, head = False, f"The encoder is no homeomorphism: {excluded}"
     return _verdict(captured, head, told, evidence)
 
