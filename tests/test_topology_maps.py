@@ -212,8 +212,10 @@ def test_what_is_not_continuous_is_found(generator):
     "M", [Sphere(2), TORUS, SO3(), KLEIN, EMBEDDED, Product(Sphere(2), CIRCLE)]
 )
 def test_uniform_points_reach_what_uniform_points_reach(M, generator):
-    z = M.random_uniform(400, generator=generator)
-    assert metrics.coverage(M, z, generator=generator).fraction == pytest.approx(0.95, abs=0.03)
+    z = M.random_uniform(300, generator=generator)
+    assert metrics.coverage(M, z, points=600, generator=generator).fraction == pytest.approx(
+        0.95, abs=0.04
+    )
 
 
 def test_half_a_sphere_reaches_half(generator):

@@ -38,7 +38,7 @@ BORN, ALIVE = 2.8, 3.2
 SHORTEST = 1.25
 #: Diameter in ε, below which nothing is told.
 SMALLEST = 4.5
-PRIMES = (2, 3)
+PRIMES: tuple[int, ...] = (2, 3)
 
 
 @dataclass(frozen=True)
@@ -104,12 +104,10 @@ def homology(distances: Tensor, scale: float, *, dimension: int) -> Homology:
         )
     betti: dict[int, tuple[int | None, ...]] = {}
     bars: dict[int, list[list[tuple[float, float]]]] = {}
-    if diameter < SMALLEST * scale:
-        unknown = (None,) * (dimension + 1)
-        empty: list[list[tuple[float, float]]] = [[] for _ in range(dimension)]
-        told = dict.fromkeys(PRIMES, unknown)
-        return Homology(told, scale, diameter, len(matrix), dict.fromkeys(PRIMES, empty))
     for prime in PRIMES:
+        if diameter < SMALLEST * scale:
+            betti[prime], bars[prime] = (None,) * (dimension + 1), [[] for _ in range(dimension)]
+            continue
         found = ripser(
             matrix, distance_matrix=True, maxdim=dimension, thresh=ALIVE * scale, coeff=prime
         )["dgms"]
