@@ -223,14 +223,11 @@ steps = long.actions.flatten(0, 1)
 with torch.no_grad():
     aligned = metrics.align_matrices(rho(steps), truth(steps))
 print(f"residual {aligned.residual:.1g}, condition {aligned.condition:.2f}")
-A = torch.linalg.inv(aligned.matrix).float()
+basis, step = aligned.matrix.float(), long.actions[0, -1]
 with torch.no_grad():
-    found = A @ rho(long.actions[0, -1]) @ torch.linalg.inv(A)
-print("the last step, as found:", [[round(v, 3) for v in row] for row in found.tolist()])
-print(
-    "as it is:               ",
-    [[round(v, 3) for v in row] for row in truth(long.actions[0, -1]).tolist()],
-)
+    found = torch.linalg.inv(basis) @ rho(step) @ basis
+for name, matrix in {"found": found, "true": truth(step)}.items():
+    print(f"the last step, as {name}:", [[round(v, 3) for v in row] for row in matrix.tolist()])
 
 # %% [markdown]
 # ## One move in place of fifty

@@ -8,7 +8,6 @@ thread a process. Steps, rate and weight below were chosen on seed 100.
 """
 
 import math
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -64,14 +63,17 @@ def learned() -> Denoiser:
 
 
 class Problem(NamedTuple):
+    """Data, a denoiser of theirs, and of how many chains it is distilled."""
+
     data: str
     denoiser: Callable[[], Denoiser]
+    traces: tuple[int, ...] = TRACES
 
 
 PROBLEMS = {
     "eight Gaussians, exact score": Problem("mixture", mixture),
     "two moons, exact score": Problem("moons", moons),
-    "eight Gaussians, learned score": Problem("mixture", learned),
+    "eight Gaussians, learned score": Problem("mixture", learned, (1024,)),
 }
 
 
@@ -118,7 +120,7 @@ def distil(readout: Readout, seen: Traces, seed: int) -> OneStep:
         inner = [nn.Linear(2, WIDTH), nn.SiLU(), *(2 * [None])]
         inner[2:] = [nn.Linear(WIDTH, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH), nn.SiLU()]
         model = readout.make(nn.Sequential(*inner, nn.Linear(WIDTH, readout.outputs)))
-    adam = torch.optim.Adam(model.parameters(), lr=RATE)
+    adam = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
     course = torch.optim.lr_scheduler.OneCycleLR(adam, RATE, total_steps=STEPS)
     generator = torch.Generator().manual_seed(seed)
     count = len(seen.starts)
@@ -140,9 +142,14 @@ class Judge:
     """What samples are held against: data, and the chain's own ends of the same starts."""
 
     def __init__(self, problem: Problem, denoiser: Denoiser, seed: int) -> None:
-        self.data = data.load(problem.data).test.double()
+        points = data.load(problem.data)
+        self.data, self.fresh = points.test.double(), points.train.double()
         self.starts = normal(FRESH, seed + 10_000)
         self.seed = seed
+        half = len(self.data) // 2
+        self.known = self.data[half:].float()
+        #: So far from half of the data lies one in a hundred of the other half.
+        self.near = self.gaps(self.data[:half]).quantile(0.99)
         times = SCHEDULE.times
         with torch.no_grad():
             self.made = {
@@ -154,26 +161,43 @@ class Judge:
         generator = torch.Generator().manual_seed(self.seed)
         return metrics.sample_quality(samples, self.data, generator=generator)
 
+    def gaps(self, samples: Tensor) -> Tensor:
+        """From each to the nearest of half of the data."""
+        return torch.cdist(samples.float(), self.known).amin(1)
+
+    def stray(self, samples: Tensor) -> float:
+        """The share of samples where there are no data, of which 0.01 are."""
+        return (self.gaps(samples[: len(self.known)]) > self.near).double().mean().item()
+
     def __call__(self, model: OneStep) -> dict[str, float]:
         with torch.no_grad():
             made = model(self.starts.float()).double()
         gap = (made - self.made[CALLS]).square().mean()
-        return {"distance": self.quality(made).distance, "map_error": gap.sqrt().item()}
+        return {
+            "distance": self.quality(made).distance,
+            "stray": self.stray(made),
+            "map_error": gap.sqrt().item(),
+        }
 
 
 def summarise(content: dict[str, Any]) -> None:
     """Tables of the runs, a row a read-out, a column a number of traces."""
     content["machine"] = machine("cpu")
     for name, runs in content["runs"].items():
-        samplers_ = list(runs["samplers"].values())
-        content[f"{name}: sliced Wasserstein distance of samplers"] = {
-            "": {k: spread([found[k] for found in samplers_]) for k in samplers_[0]}
+        found = list(runs["samplers"].values())
+        content[f"{name}: DDIM"] = {
+            calls: {
+                figure: spread([one[calls][figure] for one in found])
+                for figure in ("sliced_wasserstein_distance", "share_of_stray_samples")
+            }
+            for calls in found[0]
         }
         for figure, title in (
-            ("distance", "sliced Wasserstein distance of one step"),
+            ("distance", "sliced Wasserstein distance"),
+            ("stray", "share of stray samples"),
             ("map_error", "root mean squared distance to the chain's own ends"),
         ):
-            content[f"{name}: {title}"] = {
+            content[f"{name}: {title}, at one call"] = {
                 readout: {
                     f"{count} traces": spread([found[figure] for found in seeds.values()])
                     for count, seeds in counts.items()
@@ -204,11 +228,20 @@ def one_step_command(path: Path, seeds: int, first: int, problems: tuple[str, ..
             seen = traces(denoiser, seed)
             qualities = {calls: judge.quality(made) for calls, made in judge.made.items()}
             done["samplers"][str(seed)] = {
-                "floor": qualities[1].floor,
-                **{f"DDIM, {calls} calls": found.distance for calls, found in qualities.items()},
+                **{
+                    f"{calls} calls": {
+                        "sliced_wasserstein_distance": found.distance,
+                        "share_of_stray_samples": judge.stray(judge.made[calls]),
+                    }
+                    for calls, found in qualities.items()
+                },
+                "data, the floor": {
+                    "sliced_wasserstein_distance": qualities[1].floor,
+                    "share_of_stray_samples": judge.stray(judge.fresh),
+                },
             }
             for readout, how in READOUTS.items():
-                for count in TRACES:
+                for count in PROBLEMS[name].traces:
                     runs = done["readouts"].setdefault(readout, {}).setdefault(str(count), {})
                     if str(seed) in runs:
                         continue
@@ -270,8 +303,7 @@ def latents_command(path: Path, seeds: int) -> None:
         content["machine"] = machine("cpu")
         content["squared error a pixel"] = {
             name: {
-                **spread([one[name] for one in found]),
-                "median": statistics.median(one[name] for one in found),
+                "mean": spread([one[name] for one in found]),
                 "most": max(one[name] for one in found),
             }
             for name in found[0]
