@@ -9,6 +9,7 @@ chain.element                                              # what 50 steps compo
 from manifold_ae.diffusion import chains, exact, samplers
 from manifold_ae.diffusion.chains import Chain, compose, condition, cumulative, invert, replay
 from manifold_ae.diffusion.collapse import gaussian_chain, gaussian_step
+from manifold_ae.diffusion.first_order import ddim_first_order
 from manifold_ae.diffusion.laws import GaussianAffineLaw
 from manifold_ae.diffusion.published import published_denoising_matrix, published_posterior
 from manifold_ae.diffusion.schedule import Schedule
@@ -25,6 +26,7 @@ __all__ = [
     "compose",
     "condition",
     "cumulative",
+    "ddim_first_order",
     "ddim_step",
     "ddpm_step",
     "diffusion_trace",
