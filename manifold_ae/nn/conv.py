@@ -145,7 +145,7 @@ class ConvDecoder(nn.Module):
         rows = self.rows(z).unflatten(-1, split).transpose(1, 2)  # (n, c, h, r)
         columns = self.columns(z).unflatten(-1, split).permute(0, 2, 3, 1)  # (n, c, r, w)
         maps = rows @ columns / math.sqrt(self.rank) + self.bias
-        return self.layers(maps).unflatten(0, batch)
+        return self.layers(maps).reshape(*batch, *self.out_maps)
 
 
 class _Profiles(nn.Module):
