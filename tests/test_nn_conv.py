@@ -26,11 +26,14 @@ def test_pictures_of_any_size_with_any_batch_axes(shape, padding, dtype, device)
     like: dict[str, Any] = {"dtype": dtype, "device": device}
     encoder = ConvEncoder(shape, (4, 6), padding=padding).to(**like)
     decoder = ConvDecoder((2, 3), shape, (5, 7), maps=2, rank=3, padding=padding).to(**like)
+    for profiles in (decoder.rows, decoder.columns):
+        torch.nn.init.normal_(profiles.of_latent)
     x, z = torch.rand(4, 5, *shape, **like), torch.randn(4, 5, 2, 3, **like)
     features, maps = encoder(x), decoder(z)
     assert features.shape == (4, 5, encoder.out_features)
     assert maps.shape == (4, 5, *decoder.out_maps) == (4, 5, 2, *shape[-2:])
     assert features.dtype == maps.dtype == dtype
+    assert maps.std((0, 1)).amax() > 1e-3
     # Batch axes are no more than that.
     torch.testing.assert_close(encoder(x[1, 2]), features[1, 2])
     torch.testing.assert_close(decoder(z[1, 2]), maps[1, 2])
@@ -174,3 +177,15 @@ def test_a_configuration_says_what_does_not_fit(kind, changes, message):
 def test_what_networks_refuse(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_no_start_is_a_dead_end():
+    """Whatever the weights, a gradient reaches what latents draw with, from a single map too."""
+    for seed in range(100):
+        torch.manual_seed(seed)
+        decoder = ConvDecoder(3, (5, 6), (4,), maps=1, rank=2)
+        output = likelihoods.Gaussian((5, 6)).output_layer(decoder.out_maps)
+        (output(decoder(torch.randn(8, 3))) * torch.randn(8, 5, 6)).sum().backward()
+        for profiles in (decoder.rows, decoder.columns):
+            assert profiles.of_latent.grad is not None
+            assert profiles.of_latent.grad.abs().max() > 0
