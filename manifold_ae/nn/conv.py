@@ -73,7 +73,7 @@ class ConvEncoder(nn.Module):
         for fan_in, fan_out in itertools.pairwise((first, *channels)):
             _check_padding(padding, height, width)
             layers += [
-                nn.Conv2d(fan_in, fan_out, 3, stride=2, padding=1, padding_mode=padding),
+                nn.Conv2d(fan_in, fan_out, 3, stride=2, padding=1, padding_mode=padding),  # type: ignore[arg-type]
                 nn.ReLU(inplace=True),
             ]
             height, width = (height + 1) // 2, (width + 1) // 2
@@ -134,7 +134,7 @@ class ConvDecoder(nn.Module):
         # Leaky: so few maps may all start below zero, and would then never learn.
         self.layers = nn.Sequential(
             nn.LeakyReLU(LEAK),
-            nn.Conv2d(maps, maps, 3, padding=1, padding_mode=padding),
+            nn.Conv2d(maps, maps, 3, padding=1, padding_mode=padding),  # type: ignore[arg-type]
             nn.LeakyReLU(LEAK, inplace=True),
         )
 
