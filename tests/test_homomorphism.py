@@ -96,7 +96,7 @@ def moved(hae: HomomorphismAutoencoder, action: Tensor, z: Tensor) -> Tensor:
     if not isinstance(moves, ByRepresentation):
         return moves.step(z, action)
     columns = z.view(moves.representation.size, moves.columns)
-    return (moves.representation(action).to(z.dtype) @ columns).flatten()
+    return (moves._rho(action, z.dtype) @ columns).flatten()
 
 
 def by_hand(
@@ -244,7 +244,7 @@ def test_a_rollout_is_the_product_newest_on_the_left(name, dtype, tolerance):
     assert found.shape == (2, 3, 4, FEATURES)
     product = torch.eye(rho.size, dtype=dtype).expand(2, 3, -1, -1)
     for t in range(4):
-        product = rho(actions[:, :, t]).to(dtype) @ product
+        product = hae.transition._rho(actions[:, :, t], dtype) @ product
         expected = hae.decode((product @ hae.encode(o).unsqueeze(-1)).squeeze(-1))
         assert (found[:, :, t] - expected).abs().max() < 30 * tolerance
     single = hae.rollout(o[1, 2], actions[1, 2])
@@ -360,11 +360,9 @@ def test_elements_of_a_finite_group_are_recovered_exactly(shape, dtype):
     moves = ByRepresentation(groups.Defining(group))
     actions = actions_of(group, *shape)
     z = torch.randn(*shape, moves.size, dtype=dtype)
-    # Matrices of elements are of the default dtype: latents of another are moved by hand.
-    rho = group.matrix(actions, dtype=dtype)
     hae = model_of(groups.Defining(group))
-    after = (rho @ z.unsqueeze(-1)).squeeze(-1)
-    found, value = infer_action(moves, z.float(), after.float())
+    after = moves.step(z, actions)
+    found, value = infer_action(moves, z, after)
     assert torch.equal(found, actions)
     assert found.dtype == torch.int64
     assert value.shape == shape

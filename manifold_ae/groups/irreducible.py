@@ -141,7 +141,7 @@ class _CyclicIrrep(Representation):
 
     def of(self, g: Tensor) -> Tensor:
         self.group._require_element("g", g)
-        turns = _turns(self.group.order, torch.get_default_dtype(), g.device)
+        turns = _turns(self.group.order, self.dtype or torch.get_default_dtype(), g.device)
         return turns[self.weight * g % self.group.order][..., : self.size, : self.size]
 
 

@@ -71,7 +71,8 @@ class FiniteIrrep(Representation):
 
     def of(self, g: Tensor) -> Tensor:
         self.group._require_element("g", g)
-        return _matrices(self.group, self.index, torch.get_default_dtype(), g.device)[g]
+        dtype = self.dtype or torch.get_default_dtype()
+        return _matrices(self.group, self.index, dtype, g.device)[g]
 
 
 @built_once

@@ -7,14 +7,16 @@ takes elements of either. The matrices act on columns, products newest on the le
 the irreducible ones in ``groups.irreducible``.
 """
 
+import copy
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from manifold_ae.groups.base import Group, LieGroup
+from manifold_ae.groups.finite_group import FiniteGroup
 
 __all__ = ["Defining", "Factor", "Representation", "Sum", "TensorProduct", "Trivial"]
 
@@ -28,6 +30,8 @@ class Representation(ABC):
 
     group: Group
     size: int
+    #: Of matrices where elements are integers; None for torch's default one.
+    dtype: torch.dtype | None = None
 
     @property
     @abstractmethod
@@ -41,9 +45,18 @@ class Representation(ABC):
     def __call__(self, action: Tensor) -> Tensor:
         """ρ of actions, of shape ``(*, size, size)``: ρ(exp X), or ρ(g) of a finite group.
 
-        Of the dtype of X; of torch's default one where actions are integers.
+        Of the dtype of X; where actions are integers, as ``in_dtype`` says.
         """
         return self.of(self.group.exp(action) if isinstance(self.group, LieGroup) else action)
+
+    def in_dtype(self, dtype: torch.dtype) -> Self:
+        """The same representation, whose matrices are of that dtype where actions are integers.
+
+        Equal to this one. Where actions are coordinates, theirs decides.
+        """
+        found = copy.copy(self)
+        found.dtype = dtype
+        return found
 
     def character(self, action: Tensor) -> Tensor:
         """χ = tr ρ of actions, of shape ``(*)``."""
@@ -89,7 +102,8 @@ class Trivial(Representation):
         return self.group, self.size
 
     def of(self, g: Tensor) -> Tensor:
-        dtype = g.dtype if g.is_floating_point() else torch.get_default_dtype()
+        dtype = self.dtype or torch.get_default_dtype()
+        dtype = g.dtype if g.is_floating_point() else dtype
         batch = g.shape[: g.dim() - len(self.group.element_shape)]
         return torch.eye(self.size, dtype=dtype, device=g.device).repeat(*batch, 1, 1)
 
@@ -106,6 +120,8 @@ class Defining(Representation):
         return (self.group,)
 
     def of(self, g: Tensor) -> Tensor:
+        if isinstance(self.group, FiniteGroup):
+            return self.group.matrix(g, dtype=self.dtype)
         return self.group.matrix(g)
 
 
@@ -126,6 +142,11 @@ class _Compound(Representation):
     @property
     def _key(self) -> tuple[Any, ...]:
         return self.parts
+
+    def in_dtype(self, dtype: torch.dtype) -> Self:
+        found = super().in_dtype(dtype)
+        found.parts = tuple(part.in_dtype(dtype) for part in self.parts)
+        return found
 
     def of(self, g: Tensor) -> Tensor:
         return self._joined([part.of(g) for part in self.parts])
@@ -206,6 +227,11 @@ class Factor(Representation):
     @property
     def _key(self) -> tuple[Any, ...]:
         return self.group, self.index, self.rho
+
+    def in_dtype(self, dtype: torch.dtype) -> Self:
+        found = super().in_dtype(dtype)
+        found.rho = self.rho.in_dtype(dtype)
+        return found
 
     def of(self, g: Tensor) -> Tensor:
         return self.rho.of(self.group.split(g)[self.index])  # type: ignore[attr-defined]

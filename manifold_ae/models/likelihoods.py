@@ -46,7 +46,8 @@ class _Pixelwise(nn.Module):
         self.event_shape = event_shape
 
     def forward(self, maps: Tensor) -> Tensor:
-        return self.linear(maps.flatten(0, -4)).reshape(*maps.shape[:-3], *self.event_shape)
+        pictures = self.linear(maps.reshape(-1, *maps.shape[-3:]))
+        return pictures.reshape(*maps.shape[:-3], *self.event_shape)
 
 
 class Likelihood(nn.Module, ABC):

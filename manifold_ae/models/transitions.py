@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from manifold_ae.groups import FiniteGroup, Group
+from manifold_ae.groups import FiniteGroup, Group, Representation
 from manifold_ae.groups.base import product
 
 __all__ = ["ByRepresentation", "Still", "Transition", "Unstructured"]
@@ -59,20 +59,28 @@ class ByRepresentation(Transition):
         self.columns = columns
         self.size = representation.size * columns
 
-    def matrix(self, action: Tensor) -> Tensor:
-        """What moves a whole latent, ρ(g) ⊗ I for several columns: ``(*, size, size)``."""
-        rho = self.representation(action)
+    def _rho(self, action: Tensor, dtype: torch.dtype) -> Tensor:
+        """ρ(g), of the latents' dtype: that of a given ρ is its own where actions are integers."""
+        given = isinstance(self.representation, Representation)
+        rho = self.representation.in_dtype(dtype) if given else self.representation
+        return rho(action)
+
+    def matrix(self, action: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
+        """What moves a whole latent, ρ(g) ⊗ I for several columns: ``(*, size, size)``.
+
+        ``dtype`` is that of latents; where actions are coordinates, theirs.
+        """
+        rho = self._rho(action, dtype)
         if self.columns == 1:
             return rho
         eye = torch.eye(self.columns, dtype=rho.dtype, device=rho.device)
         return torch.kron(rho, eye)
 
     def _move(self, matrix: Tensor, z: Tensor) -> Tensor:
-        # Given matrices of a finite group are of the default dtype.
-        return product(matrix.to(z.dtype), z.unflatten(-1, (-1, self.columns))).flatten(-2)
+        return product(matrix, z.unflatten(-1, (-1, self.columns))).flatten(-2)
 
     def step(self, z: Tensor, action: Tensor) -> Tensor:
-        return self._move(self.representation(action), z)
+        return self._move(self._rho(action, z.dtype), z)
 
     def unroll(self, z: Tensor, actions: Tensor) -> Tensor:
         # All matrices at once: φ and the exponential cost as much for one action as for hundreds.
@@ -80,7 +88,7 @@ class ByRepresentation(Transition):
         if self.columns == 1 and hasattr(self.representation, "rollout"):
             return torch.cat([z.unsqueeze(axis), self.representation.rollout(actions, z)], axis)
         path = [z]
-        for matrix in self.representation(actions).unbind(axis):
+        for matrix in self._rho(actions, z.dtype).unbind(axis):
             path.append(self._move(matrix, path[-1]))
         return torch.stack(path, axis)
 

@@ -36,9 +36,8 @@ __all__ = ["PADDINGS", "ConvDecoder", "ConvEncoder"]
 
 #: What lies beyond the border of a picture, as torch's convolutions have it.
 PADDINGS = ("zeros", "circular", "reflect", "replicate")
-#: Deviation of tables of latents, beside tables of positions of order one: what of a latent does
-#: not serve an axis starts small, and no training on few places has to unlearn it.
-SMALL = 0.1
+#: Slope of the maps' nonlinearity below zero.
+LEAK = 0.1
 
 
 class ConvEncoder(nn.Module):
@@ -74,7 +73,7 @@ class ConvEncoder(nn.Module):
         for fan_in, fan_out in itertools.pairwise((first, *channels)):
             _check_padding(padding, height, width)
             layers += [
-                nn.Conv2d(fan_in, fan_out, 3, stride=2, padding=1, padding_mode=padding),
+                nn.Conv2d(fan_in, fan_out, 3, stride=2, padding=1, padding_mode=padding),  # type: ignore[arg-type]
                 nn.ReLU(inplace=True),
             ]
             height, width = (height + 1) // 2, (width + 1) // 2
@@ -88,7 +87,7 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Equations (1) and (2), and a 3×3 convolution with ReLU before and after: latents to maps.
+    """Equations (1) and (2), and a 3×3 convolution between leaky ReLUs: latents to maps.
 
     Arguments:
         in_features: size of a latent, or its shape, which is flattened.
@@ -132,10 +131,11 @@ class ConvDecoder(nn.Module):
         self.rows = _Profiles(size, height, hidden, maps * rank)
         self.columns = _Profiles(size, width, hidden, maps * rank)
         self.bias = nn.Parameter(torch.zeros(maps, 1, 1))
+        # Leaky: so few maps may all start below zero, and would then never learn.
         self.layers = nn.Sequential(
-            nn.ReLU(),
-            nn.Conv2d(maps, maps, 3, padding=1, padding_mode=padding),
-            nn.ReLU(inplace=True),
+            nn.LeakyReLU(LEAK),
+            nn.Conv2d(maps, maps, 3, padding=1, padding_mode=padding),  # type: ignore[arg-type]
+            nn.LeakyReLU(LEAK, inplace=True),
         )
 
     def forward(self, z: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ class ConvDecoder(nn.Module):
         rows = self.rows(z).unflatten(-1, split).transpose(1, 2)  # (n, c, h, r)
         columns = self.columns(z).unflatten(-1, split).permute(0, 2, 3, 1)  # (n, c, r, w)
         maps = rows @ columns / math.sqrt(self.rank) + self.bias
-        return self.layers(maps).unflatten(0, batch)
+        return self.layers(maps).reshape(*batch, *self.out_maps)
 
 
 class _Profiles(nn.Module):
@@ -154,7 +154,9 @@ class _Profiles(nn.Module):
     def __init__(self, size: int, positions: int, hidden: Sequence[int], count: int) -> None:
         super().__init__()
         self.positions = positions
-        self.of_latent = nn.Parameter(SMALL * torch.randn(size, positions * hidden[0]) / size**0.5)
+        # From zero: what of a latent does not serve an axis stays out of it, where a random start
+        # would have to be unlearned, and is not in places that training does not show.
+        self.of_latent = nn.Parameter(torch.zeros(size, positions * hidden[0]))
         self.of_position = nn.Parameter(torch.randn(positions * hidden[0]) / size**0.5)
         layers: list[nn.Module] = [nn.ReLU()]
         for fan_in, fan_out in itertools.pairwise(hidden):

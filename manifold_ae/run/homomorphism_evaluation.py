@@ -131,7 +131,7 @@ class Evaluation:
         spread = z[:, :-1].flatten(0, 1).double().std(0).amax().item()
         found["equivariance_error"] = None
         if spread > COLLAPSED:
-            matrices = moves.matrix(test.actions.to(self.device))
+            matrices = moves.matrix(test.actions.to(self.device), dtype=z.dtype)
             found["equivariance_error"] = metrics.equivariance_error(z[:, :-1], z[:, 1:], matrices)
         actions = groups.defects.random_actions(
             group, 500, generator=generator, dtype=torch.float32, device=self.device

@@ -39,6 +39,8 @@ SOLID = {
     "traces": 8000, "epochs": 15, "restarts": 1,
 }  # fmt: skip
 UNSEEN = {"data": "sprites", **SMALL, "hold_out": "combinations"}
+#: Convolutions take three times as long a step, and no trials.
+CONV = {**UNSEEN, "network": "conv", "padding": "circular", "lr": 2e-3, "restarts": 1}
 
 #: Experiment → the name of a run → what differs from the defaults.
 EXPERIMENTS: dict[str, dict[str, dict[str, Any]]] = {
@@ -62,6 +64,10 @@ EXPERIMENTS: dict[str, dict[str, dict[str, Any]]] = {
         "Givens rotations": {**UNSEEN, "model": "givens"},
         "unstructured": {**UNSEEN, "model": "unstructured"},
         "actions ignored": {**UNSEEN, "model": "still"},
+        "convolutions": CONV,
+        "convolutions, smaller gap": {**CONV, "hold_out_bins": 8},
+        "convolutions, unstructured": {**CONV, "model": "unstructured"},
+        "convolutions, actions ignored": {**CONV, "model": "still"},
     },
 }
 #: What is summarised, of what a run has.
@@ -129,11 +135,18 @@ def experiment(which: str) -> None:
     @click.argument("path", type=click.Path(path_type=Path))
     @click.option("--seeds", default=5, show_default=True)
     @click.option("--only", default="0/1", help="Part K/N of the runs.  [default: 0/1]")
+    @click.option("--name", "names", multiple=True, help="Only the runs of this name.")
     @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="For a trial.")
-    def command(path: Path, seeds: int, only: str, settings: tuple[str, ...]) -> None:
+    def command(
+        path: Path, seeds: int, only: str, names: tuple[str, ...], settings: tuple[str, ...]
+    ) -> None:
+        for name in names:
+            if name not in EXPERIMENTS[which]:
+                known = ", ".join(map(repr, EXPERIMENTS[which]))
+                raise click.BadParameter(f"no run {name!r}; there are {known}")
         part, parts = map(int, only.split("/"))
         content = read(path)
-        jobs = [(seed, name) for seed in range(seeds) for name in EXPERIMENTS[which]]
+        jobs = [(seed, name) for seed in range(seeds) for name in names or EXPERIMENTS[which]]
         for seed, name in tqdm(jobs[part::parts], unit="run"):
             done = content["runs"].setdefault(name, {})
             if str(seed) in done:

@@ -6,7 +6,8 @@ A batch of 500 traces of 2 actions: ρ of each action by ``LearnedRepresentation
 the other to latents, forward and backward; the peer is the same φ, put in a matrix of full size,
 ``torch.linalg.matrix_exp``, and the product with the latent. ``affine`` is the exponential of
 x ↦ s x + b in 64 dimensions alone, by its closed form. Both alternate in one process; the median of
-the ratio within a round is reported.
+the ratio within a round is reported. On a CPU, times are the process' own, which what else runs on
+the machine does not add to.
 """
 
 import argparse
@@ -36,11 +37,12 @@ def timed(action: Callable[[], Tensor], device: str) -> float:
     """Seconds of a pass forward and backward."""
     if device.startswith("cuda"):
         torch.cuda.synchronize()
-    start = time.perf_counter()
+    clock = time.perf_counter if device.startswith("cuda") else time.process_time
+    start = clock()
     action().backward()
     if device.startswith("cuda"):
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def contenders(name: str, device: str) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
