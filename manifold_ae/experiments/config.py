@@ -36,6 +36,11 @@ class Configuration:
         for name in least_zero:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} = {getattr(self, name)!r}: expected at least 0")
+        if getattr(self, "seeds", 1) > 1 and getattr(self, "precision", None) == "16-mixed":
+            raise ValueError(
+                f"precision = '16-mixed' with seeds = {self.seeds}: gradients are scaled in common "  # type: ignore[attr-defined]
+                "there, and one that overflows would stop all; take bf16-mixed or 32-true"
+            )
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:

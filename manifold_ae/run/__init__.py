@@ -12,18 +12,20 @@ from types import ModuleType
 from typing import Any
 
 from manifold_ae.experiments import HAE, VAE, Configuration, Diffusion
-from manifold_ae.run import delta_vae, diffusion, homomorphism
+from manifold_ae.run import delta_vae, diffusion, homomorphism, seeds
 from manifold_ae.run.base import Run
 from manifold_ae.run.delta_vae import VAERun
 from manifold_ae.run.diffusion import DiffusionRun
 from manifold_ae.run.files import read_checkpoint, save_arrays, write_json
 from manifold_ae.run.homomorphism import HAERun
+from manifold_ae.run.seeds import SeedsRun
 from manifold_ae.run.traces import TraceData
 
 __all__ = [
     "DiffusionRun",
     "HAERun",
     "Run",
+    "SeedsRun",
     "TraceData",
     "VAERun",
     "describe",
@@ -38,6 +40,7 @@ _KINDS: dict[str, ModuleType] = {
     "vae": delta_vae,
     "hae": homomorphism,
     "diffusion": diffusion,
+    "seeds": seeds,
 }
 _BY_CONFIGURATION: dict[type[Configuration], ModuleType] = {
     VAE: delta_vae,
@@ -56,7 +59,7 @@ def train(config: Configuration, folder: Path | str | None = None, **options: An
             HAE) for data in memory.
 
     Returns:
-        A ``VAERun``, an ``HAERun`` or a ``DiffusionRun``.
+        A ``VAERun``, an ``HAERun`` or a ``DiffusionRun``; of several seeds a ``SeedsRun``.
 
     Raises:
         ValueError: if the configuration does not fit the data, or the folder holds another run.

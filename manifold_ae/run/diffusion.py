@@ -51,6 +51,9 @@ class DiffusionRun(Run):
     dataset: Dataset | None = None
     dataset_name: str = ""
 
+    def load_data(self) -> None:
+        self.data()
+
     # ---- data -------------------------------------------------------------------------------
 
     def data(self) -> Dataset:
