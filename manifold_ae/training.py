@@ -49,7 +49,11 @@ SHAPES = ("constant", "cosine", "one-cycle")
 
 
 class Source(Protocol):
-    """Where batches come from."""
+    """Where batches come from.
+
+    Where several processes train, it may also have ``share(step)``: the rows of this process in a
+    step over the mean of all, 1 if it has none.
+    """
 
     def __len__(self) -> int: ...
     def epoch(self, k: int) -> Iterator[Any]: ...
@@ -179,7 +183,14 @@ class _Autocast(MixedPrecision):
 
 
 def make_fabric(device: str = "auto", precision: str = "32-true", devices: int = 1) -> Fabric:
-    """Device, precision and processes, from their names on the command line."""
+    """Device, precision and processes, from their names on the command line.
+
+    With several ``devices`` the script that runs is started once more for each of them, unless
+    torchrun has done so: on CPUs they are processes, which talk by gloo.
+
+    Raises:
+        ValueError: if there is no such device, or it is one and ``devices`` are several.
+    """
     kind, _, index = device.partition(":")
     if kind == "auto":
         # Not Apple's GPU: it has no float64, in which the heat kernels are evaluated.
@@ -188,14 +199,16 @@ def make_fabric(device: str = "auto", precision: str = "32-true", devices: int =
         raise ValueError(f"device = {device!r}: expected auto, cpu, cuda or cuda:K")
     if kind == "cpu" and index:
         raise ValueError(f"device = {device!r}: there is one CPU, write 'cpu'")
-    if devices > 1:
-        raise ValueError(f"devices = {devices}: training on several devices is not supported yet")
+    if devices > 1 and index:
+        raise ValueError(f"device = {device!r} is one; for devices = {devices} write {kind!r}")
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError("device = 'cuda': this PyTorch sees no GPU; use --device cpu or auto")
     which: Any = [int(index)] if index else devices
     how: dict[str, Any] = {"precision": precision}
     if precision.endswith("-mixed"):
         how = {"plugins": [_Autocast(precision, kind)]}  # type: ignore[arg-type]
+    if devices > 1:
+        how["strategy"] = "ddp"
     fabric = Fabric(accelerator=kind, devices=which, **how)
     fabric.launch()
     return fabric
@@ -241,6 +254,10 @@ def fit(
         extra: plain values and tensors to keep in the checkpoint.
         after_epoch: further columns of metrics, given the number of epochs done.
 
+    Where several processes train, gradients are averaged, each by its ``share`` of the rows: a
+    step is that of one process with the batch of all, but for the noise, of which every process
+    has a stream of its own. Metrics are of all, and the first process alone writes.
+
     Of several models, those that diverged are named in the checkpoint's ``extra["lost"]``, with
     the reason; they have no rows from that epoch on.
 
@@ -257,6 +274,7 @@ def fit(
     step_model, step_optimizer = fabric.setup(model, optimizer)
     after_step = getattr(model, "after_step", None)
     begin_epoch = getattr(model, "begin_epoch", None)
+    share = getattr(source, "share", None) if fabric.world_size > 1 else None
     history = list(resume.history) if resume is not None else []
     begin = resume.epoch if resume is not None else 0
     end = epochs if until is None else min(until, epochs)
@@ -284,7 +302,7 @@ def fit(
             torch.manual_seed(mix("epoch", seed, epoch, fabric.global_rank))
             if begin_epoch is not None:
                 begin_epoch(epoch, fabric.global_rank)
-            record = _Record(model, epoch, len(source), lost)
+            record = _Record(model, epoch, len(source), lost, fabric)
             for step, batch in enumerate(source.epoch(epoch)):
                 done = (epoch + step / len(source)) / epochs
                 for group in optimizer.param_groups:
@@ -292,12 +310,14 @@ def fit(
                 terms = step_model(batch, **schedule.weights(done))
                 step_optimizer.zero_grad(set_to_none=True)
                 # Of several models the sum: the gradient of each is that of its own loss.
-                fabric.backward(terms["loss"].sum())
+                weight = 1.0 if share is None else share(step)
+                loss = terms["loss"].sum()
+                fabric.backward(loss if weight == 1.0 else loss * weight)
                 step_optimizer.step()
                 if after_step is not None:
                     after_step()
-                record.add(terms, batch)
-                if bar.update() or record.eager:
+                record.add(terms, batch, weight)
+                if (bar.update() and not record.shared) or record.eager:
                     bar.set_postfix_str(record.check(), refresh=False)
             rows = record.finish()
             check_parameters(model, epoch + 1, lost)
@@ -341,19 +361,24 @@ def _require_one(lost: dict[int, str], count: int) -> None:
 class _Record:
     """Terms of one epoch, kept on the device: reading them back is what would slow it down."""
 
-    def __init__(self, model: nn.Module, epoch: int, steps: int, lost: dict[int, str]) -> None:
+    def __init__(
+        self, model: nn.Module, epoch: int, steps: int, lost: dict[int, str], fabric: Fabric
+    ) -> None:
         self.model, self.epoch, self.steps, self.lost = model, epoch, steps, lost
+        self.fabric = fabric
+        #: Whether other processes have parts of it: then all look at once, when it is whole.
+        self.shared = fabric.world_size > 1
         self.names: list[str] = []
         self.rows: list[Tensor] = []
         self.checked = 0
         self.eager = False
 
-    def add(self, terms: Mapping[str, Tensor], batch: Any) -> None:
+    def add(self, terms: Mapping[str, Tensor], batch: Any, weight: float) -> None:
         self.names = self.names or list(terms)
         row = torch.stack([terms[name].detach() for name in self.names])
         # On a CPU nothing waits for a value, so every step is looked at.
-        self.eager = row.device.type == "cpu"
-        self.rows.append(row)
+        self.eager = row.device.type == "cpu" and not self.shared
+        self.rows.append(row if weight == 1.0 else row * weight)
         self.batch = batch
 
     def check(self) -> str:
@@ -391,6 +416,9 @@ class _Record:
 
     def finish(self) -> dict[int, dict[str, float]]:
         """Means over the epoch for every model, once all of it was looked at."""
+        if self.shared:
+            mean: Any = self.fabric.all_reduce(torch.stack(self.rows), reduce_op="mean")
+            self.rows = list(mean.unbind(0))
         if self.checked < len(self.rows):
             self.check()
         means = torch.stack(self.rows).double().mean(0).cpu()

@@ -500,7 +500,7 @@ def test_what_cannot_be_held_out_is_refused(changes, message):
         ({"manifold": "torus:3"}, "expected size 6"),
         ({"manifold": "tours:2"}, "did you mean 'torus'"),
         ({"likelihood": "gausian"}, "no likelihood 'gausian'"),
-        ({"devices": 2}, "devices = 2"),
+        ({"device": "cuda:1", "devices": 2}, "devices = 2"),
         ({"device": "tpu"}, "device = 'tpu'"),
     ],
 )

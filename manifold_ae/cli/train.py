@@ -73,7 +73,7 @@ def _training(
         *trials,
         field("device", help="auto, cpu, cuda or cuda:K."),
         field("precision", help="32-true, bf16-mixed or 16-mixed."),
-        field("devices", help="Number of devices; only 1 for now."),
+        field("devices", help="How many of them, each with batches of its own."),
         field("compile", flag="--compile/--no-compile", help="Compile the training step."),
     ]
 

@@ -89,6 +89,17 @@ class Shuffled(_Seeded):
         """The number of steps of an epoch, the same for every process."""
         return self._steps
 
+    def share(self, step: int) -> float:
+        """The rows of this process in a step, over the mean of all: what its loss counts for.
+
+        Then the mean over processes of what they weigh so is that over the rows of all. It is 1
+        but in the last step of an epoch, where the rows may not divide.
+        """
+        whole = self.batch_size * self.world_size
+        rows = min(whole, self.rows - step * whole)
+        own = rows // self.world_size + (self.rank < rows % self.world_size)
+        return own * self.world_size / rows
+
     def epoch(self, k: int) -> Iterator[Any]:
         """Yield the batches of epoch `k`, each with shape `(batch_size, *shape)` or shorter."""
         # drawn on the CPU, so that every device sees one order
@@ -126,6 +137,10 @@ class Repeated:
     def __len__(self) -> int:
         """The number of steps of an epoch."""
         return self.times * len(self.source)
+
+    def share(self, step: int) -> float:
+        """What the loss of this process counts for in a step; see `Shuffled.share`."""
+        return self.source.share(step % len(self.source))
 
     def epoch(self, k: int) -> Iterator[Any]:
         """Yield the batches of epoch `k`: those of epochs `k · times` and following."""
@@ -176,6 +191,10 @@ class Fresh(_Seeded):
         """The number of steps of an epoch."""
         return self.steps_per_epoch
 
+    def share(self, step: int) -> float:
+        """What the loss of this process counts for in a step: as much as that of any other."""
+        return 1.0
+
     def epoch(self, k: int) -> Iterator[Tensor]:
         """Yield the batches of epoch `k`, each with shape `(batch_size, *shape)`."""
         generator = generator_for("fresh", self.seed, k, self.rank, device=self.device)
@@ -210,6 +229,10 @@ class Together:
     def __len__(self) -> int:
         """The number of steps of an epoch."""
         return len(self.sources[0])
+
+    def share(self, step: int) -> float:
+        """What the loss of this process counts for in a step; see `Shuffled.share`."""
+        return self.sources[0].share(step)
 
     def epoch(self, k: int) -> Iterator[Any]:
         """Yield the batches of epoch `k`, each with shape `(len(sources), batch_size, *shape)`."""

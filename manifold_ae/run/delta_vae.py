@@ -20,7 +20,7 @@ from manifold_ae.metrics import evaluate_bound
 from manifold_ae.models import DeltaVAE, known_divergence, likelihoods
 from manifold_ae.nn import MLP
 from manifold_ae.run.base import Run
-from manifold_ae.run.files import prepare_folder, save_arrays
+from manifold_ae.run.files import prepare_together, save_arrays
 from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
 from manifold_ae.run.support import check_support
 from manifold_ae.run.trials import train_together
@@ -351,8 +351,7 @@ def train(
     # What cannot be trained is refused here, before anything is written.
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         build_model(config, dataset.shape).loss(scaling.apply(dataset.train[:2]))
-    if folder is not None:
-        prepare_folder(folder, config, resume, _complete)
+    folder = prepare_together(fabric, folder, config, resume, _complete)
     source = make_source(config, dataset, scaling, fabric)
     model, last = train_together(
         members_of(config),
@@ -401,7 +400,7 @@ def describe(config: VAE) -> str:
     """What ``train`` would do with a configuration, after one step of it; nothing is written."""
     dataset = load_data(config)
     config = resolve(config, dataset)
-    fabric = make_fabric(config.device, config.precision, config.devices)
+    fabric = make_fabric(config.device, config.precision)
     scaling = Scaling.fit(config.scaling, dataset.train, dataset.value_range)
     model = build_model(config, dataset.shape).to(fabric.device)
     source = make_source(config, dataset, scaling, fabric)

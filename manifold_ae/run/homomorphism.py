@@ -16,7 +16,7 @@ from manifold_ae.experiments import HAE
 from manifold_ae.groups import LieGroup
 from manifold_ae.models import HomomorphismAutoencoder, likelihoods, transitions
 from manifold_ae.run.base import Run
-from manifold_ae.run.files import group_of, group_record, prepare_folder, save_arrays
+from manifold_ae.run.files import group_of, group_record, prepare_together, save_arrays
 from manifold_ae.run.representations import build_model, is_orthogonal
 from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
 from manifold_ae.run.support import check_support
@@ -421,8 +421,7 @@ def train(
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         few = source.train[:2]
         build_model(config, group, shape, signal).loss(few.observations, few.actions)
-    if folder is not None:
-        prepare_folder(folder, config, resume)
+    folder = prepare_together(fabric, folder, config, resume)
     train = source.train.to(fabric.device)
     schedule = Schedule(config.lr, config.lr_schedule, config.kl_warmup, config.fade)
     ranks = {"rank": fabric.global_rank, "world_size": fabric.world_size}
@@ -461,7 +460,7 @@ def train(
 def describe(config: HAE) -> str:
     """What ``train`` would do with a configuration, after one step of it; nothing is written."""
     source = load_traces(config)
-    fabric = make_fabric(config.device, config.precision, config.devices)
+    fabric = make_fabric(config.device, config.precision)
     model = build_model(config, source.group, source.shape, source.signal).to(fabric.device)
     few = source.train[: config.batch_size].to(fabric.device)
     terms = model.loss(few.observations, few.actions)
