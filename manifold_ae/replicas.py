@@ -90,8 +90,53 @@ class _Noted(TorchFunctionMode):
         return value
 
 
+class _StackedLinear(torch.autograd.Function):
+    """x Wᵀ + b for every replica, of ``(K, n, f)``, ``(K, g, f)`` and ``(K, g)``.
+
+    Its own derivative lays out the slopes as the weights are: those of a mapped ``linear`` come
+    transposed, and are copied, which is a fifth of a step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, weight = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        return (
+            gradient @ weight if wanted[0] else None,
+            gradient.mT @ x if wanted[1] else None,
+            gradient.sum(1) if wanted[2] else None,
+        )
+
+
+class _Linear(torch.autograd.Function):
+    """``linear`` of one replica, which ``vmap`` takes to ``_StackedLinear``."""
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return nn.functional.linear(x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Tensor, int]:
+        x, weight, bias = (
+            value.expand(info.batch_size, *value.shape) if axis is None else value.movedim(axis, 0)
+            for value, axis in zip(inputs, in_dims, strict=True)
+        )
+        rows = x.reshape(info.batch_size, -1, x.shape[-1])
+        y: Any = _StackedLinear.apply(rows, weight, bias)
+        return y.view(*x.shape[:-1], weight.shape[-2]), 0
+
+
 class _Given(TorchFunctionMode):
-    """Hands out, in turn, what was drawn before."""
+    """Hands out, in turn, what was drawn before; and computes linear maps as one product."""
 
     def __init__(self, drawn: Sequence[Tensor]) -> None:
         super().__init__()
@@ -101,6 +146,8 @@ class _Given(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func is nn.functional.linear and _mapped_linear(*args, **kwargs):
+            return _Linear.apply(*args, **kwargs)
         if func not in DRAWS or kwargs.get("generator") is not None:
             return func(*args, **kwargs)
         value = next(self.drawn, None)
@@ -110,6 +157,15 @@ class _Given(TorchFunctionMode):
                 "replicas draw may depend on the shape of the batch alone"
             )
         return value
+
+
+def _mapped_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
+    """Whether ``_Linear`` serves: not where half precision is chosen."""
+    return (
+        bias is not None
+        and torch._C._are_functorch_transforms_active()
+        and not torch.is_autocast_enabled(x.device.type)
+    )
 
 
 class _AfterStep(nn.Module):
@@ -130,14 +186,15 @@ class Replicas(nn.Module):
         models: the K models; their parameters are copied. What they have beside parameters and
             buffers is taken from the first, and is to be equal.
         seeds: of their random streams, as ``fit`` takes one for a single model.
+        mapped: False computes one replica after another within a step, to compare with.
 
     Called with batches ``(K, b, *shape)``, as ``data.Together`` makes them, it returns the models'
     terms, ``(K,)`` each. Parameters and buffers are those of a model with K in front, under
     ``stack.``: a state dictionary of Replicas is the models' own, stacked.
 
-    A model whose loss looks at values to decide what to compute (a ``Submanifold``, the short-time
-    formula) cannot be mapped over: its replicas are computed one after another within a step, and
-    ``separately`` says why. It is None where they are one computation.
+    A model whose loss looks at values to decide what to compute, as on a ``Submanifold``, cannot be
+    mapped over: its replicas are computed one after another within a step. ``separately`` says
+    why, and is None where they are one computation.
 
     Raises:
         ValueError: if there is no model, the seeds are not as many, or parameters differ in shape.
@@ -152,7 +209,9 @@ class Replicas(nn.Module):
         torch.Size([5])
     """
 
-    def __init__(self, models: Sequence[nn.Module], seeds: Sequence[int]) -> None:
+    def __init__(
+        self, models: Sequence[nn.Module], seeds: Sequence[int], *, mapped: bool = True
+    ) -> None:
         super().__init__()
         if not models or len(seeds) != len(models):
             raise ValueError(
@@ -160,9 +219,8 @@ class Replicas(nn.Module):
                 "and a seed for each"
             )
         self.members, self.seeds = len(models), tuple(seeds)
-        self.separately: str | None = None
+        self.separately: str | None = None if mapped else "asked for"
         self.stack = _stacked(models)
-        self._mapped: Callable[..., dict[str, Tensor]] = self._map
         self._noted: dict[Any, list[tuple[torch.device, Draw]]] = {}
         self._generators: dict[torch.device, list[torch.Generator]] = {}
         self.begin_epoch(0, 0)
@@ -178,13 +236,20 @@ class Replicas(nn.Module):
         drawn = self._drawn(batch, weights)
         if self.separately is None:
             try:
-                return self._mapped(self._tensors(), batch, drawn, weights)
+                return self._map(self._tensors(), batch, drawn, weights)
             except RuntimeError as error:
                 if not any(word in str(error) for word in NOT_MAPPED):
                     raise
                 self.separately = str(error)
+        # Unbound at once: the slope of value[k] is as large as all of value, for every k.
+        rows = {name: value.unbind(0) for name, value in self._tensors().items()}
         each = [
-            self._one(_part(self._tensors(), k), _part(batch, k), _part(drawn, k), weights)
+            self._one(
+                {name: row[k] for name, row in rows.items()},
+                _part(batch, k),
+                _part(drawn, k),
+                weights,
+            )
             for k in range(self.members)
         ]
         return {name: torch.stack([terms[name] for terms in each]) for name in each[0]}
@@ -201,8 +266,15 @@ class Replicas(nn.Module):
             functional_call(called, _part(tensors, k), ())
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile the mapped loss; what is drawn is drawn outside of it."""
-        self._mapped = torch.compile(self._map, *args, **kwargs)
+        """Refused: under ``vmap`` torch.compile differentiates the laws' samplers by itself.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            "replicas are not compiled: torch 2.13 leaves out the derivatives that the samplers "
+            "and divergences bring with them where it compiles what is mapped; leave compile out"
+        )
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Those of a model, if it has any."""

@@ -20,7 +20,7 @@ from manifold_ae.distributions import HeatKernel, PowerSpherical, RandomWalk, Wr
 from manifold_ae.models import DeltaVAE, DiffusionModel, HomomorphismAutoencoder, known_divergence
 from manifold_ae.nn import MLP, MLPDenoiser
 from manifold_ae.replicas import Replicas
-from manifold_ae.training import Checkpoint, NonFiniteLossError, Schedule, fit
+from manifold_ae.training import Checkpoint, NonFiniteLossError, Schedule, fit, make_fabric
 
 #: Rows to train on, features, rows of a batch: ten steps an epoch, of which the last is smaller.
 ROWS, FEATURES, BATCH = 78, 6, 8
@@ -62,9 +62,10 @@ def trained(
     dtype: torch.dtype,
     seeds: tuple[int, ...] = SEEDS,
     epochs: int = 2,
+    mapped: bool = True,
     **options: Any,
 ) -> tuple[Replicas, Checkpoint]:
-    model = Replicas([seeded(seed, build, dtype) for seed in seeds], seeds)
+    model = Replicas([seeded(seed, build, dtype) for seed in seeds], seeds, mapped=mapped)
     sources = Together([source.seeded(seed) for seed in seeds])
     options.setdefault("schedule", Schedule(lr=0.01, shape="one-cycle", kl_warmup=0.5))
     last = fit(model, sources, epochs=epochs, fabric=fabric, progress=False, **options)
@@ -134,6 +135,14 @@ def test_a_replica_is_the_single_run_with_its_seed(spec, posterior, fabric, devi
     model, last = trained(build, source, fabric, torch.float64)
     assert model.separately is None
     assert len({row["loss"] for row in last.history}) == 2 * len(SEEDS)
+    for seed, own in zip(SEEDS, model.split(last), strict=True):
+        assert_close(own, alone(build, source, fabric, torch.float64, seed), 1e-9)
+
+
+def test_one_by_one_they_are_the_same(fabric, device):
+    build, source = vae("euclidean:2"), Shuffled(rows(torch.float64, device), 26, 0)
+    model, last = trained(build, source, fabric, torch.float64, mapped=False)
+    assert model.separately == "asked for"
     for seed, own in zip(SEEDS, model.split(last), strict=True):
         assert_close(own, alone(build, source, fabric, torch.float64, seed), 1e-9)
 
@@ -367,6 +376,22 @@ def test_what_is_no_set_of_replicas_is_refused():
     checkpoints = [Checkpoint(e, {}, {"state": {}}, [], {}) for e in (1, 2)]
     with pytest.raises(ValueError, match=r"epochs \[1, 2\]"):
         Replicas.join(checkpoints)
+
+
+def test_replicas_are_not_compiled():
+    """torch.compile would take other derivatives than those that the laws bring with them."""
+    with pytest.raises(NotImplementedError, match="leave compile out"):
+        Replicas([nn.Linear(2, 3)], (0,)).compile()
+
+
+def test_half_precision_is_that_of_the_single_run(device):
+    """Autocast reaches through the map; what a step gives differs by the rounding of bfloat16."""
+    fabric = make_fabric(str(device), "bf16-mixed")
+    build, source = vae("euclidean:2"), Shuffled(rows(torch.float32, device), 26, 0)
+    model, last = trained(build, source, fabric, torch.float32, epochs=1)
+    for seed, own in zip(SEEDS, model.split(last), strict=True):
+        single = alone(build, source, fabric, torch.float32, seed, epochs=1)
+        assert own.history[0]["loss"] == pytest.approx(single.history[0]["loss"], rel=1e-2)
 
 
 class Dropping(nn.Module):

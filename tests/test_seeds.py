@@ -163,7 +163,6 @@ def test_a_homomorphism_autoencoder_too(tmp_path):
         decoder_hidden=(8,), num_rollouts=2, horizon=4, restarts=2, restart_epochs=1,
         device="cpu", seeds=2,
     )  # fmt: skip
-    assert "2 seeds, 0 to 1, as one computation\n" in run.describe(config)
     trained = run.train(config, tmp_path / "group")
     metrics = trained.evaluate()
     assert list(metrics["seeds"]) == ["0", "1"]
@@ -188,5 +187,7 @@ def test_half_precision_with_one_scale_for_all_is_refused():
     with pytest.raises(ValueError, match=r"'16-mixed' with seeds = 3"):
         TINY.replace(precision="16-mixed")
     assert TINY.replace(precision="bf16-mixed").seeds == 3
+    with pytest.raises(ValueError, match="compile with seeds = 3"):
+        TINY.replace(compile=True)
     with pytest.raises(ValueError, match="seeds = 0"):
         TINY.replace(seeds=0)

@@ -69,7 +69,7 @@ def train_together(
         sources = [make_source(config) for config in configs]
         first, one = configs[0], len(configs) == 1
         model = models[0] if one else Replicas(models, [config.seed for config in configs])
-        if first.compile:
+        if first.compile and one:  # replicas are not: see Replicas.compile
             model.compile()
         last = fit(
             model,
