@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         nn,
         numerics,
         plots,
+        replicas,
         run,
         training,
     )
@@ -40,6 +41,7 @@ __all__ = [
     "nn",
     "numerics",
     "plots",
+    "replicas",
     "run",
     "training",
 ]

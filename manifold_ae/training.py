@@ -5,6 +5,10 @@ named terms, of which ``loss`` has a gradient; its ``after_step``, if it has one
 each step of the optimiser. It knows nothing of data but this: a source has a length (steps an
 epoch) and ``epoch(k)`` yields the batches of epoch k, always the same ones.
 
+A model may be several trained at once (``replicas.Replicas``): then it tells their number by
+``members``, the terms have one value for each, ``begin_epoch(epoch, rank)`` is called where each
+has to start its own random stream, and one that diverges does not stop the others.
+
 An epoch's randomness is a function of (seed, epoch) alone, so a run that continues from a
 checkpoint repeats, bit for bit on a CPU, what it would have done undisturbed.
 """
@@ -45,7 +49,11 @@ SHAPES = ("constant", "cosine", "one-cycle")
 
 
 class Source(Protocol):
-    """Where batches come from."""
+    """Where batches come from.
+
+    Where several processes train, it may also have ``share(step)``: the rows of this process in a
+    step over the mean of all, 1 if it has none.
+    """
 
     def __len__(self) -> int: ...
     def epoch(self, k: int) -> Iterator[Any]: ...
@@ -175,7 +183,14 @@ class _Autocast(MixedPrecision):
 
 
 def make_fabric(device: str = "auto", precision: str = "32-true", devices: int = 1) -> Fabric:
-    """Device, precision and processes, from their names on the command line."""
+    """Device, precision and processes, from their names on the command line.
+
+    With several ``devices`` the script that runs is started once more for each of them, unless
+    torchrun has done so: on CPUs they are processes, which talk by gloo.
+
+    Raises:
+        ValueError: if there is no such device, or it is one and ``devices`` are several.
+    """
     kind, _, index = device.partition(":")
     if kind == "auto":
         # Not Apple's GPU: it has no float64, in which the heat kernels are evaluated.
@@ -184,14 +199,16 @@ def make_fabric(device: str = "auto", precision: str = "32-true", devices: int =
         raise ValueError(f"device = {device!r}: expected auto, cpu, cuda or cuda:K")
     if kind == "cpu" and index:
         raise ValueError(f"device = {device!r}: there is one CPU, write 'cpu'")
-    if devices > 1:
-        raise ValueError(f"devices = {devices}: training on several devices is not supported yet")
+    if devices > 1 and index:
+        raise ValueError(f"device = {device!r} is one; for devices = {devices} write {kind!r}")
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError("device = 'cuda': this PyTorch sees no GPU; use --device cpu or auto")
     which: Any = [int(index)] if index else devices
     how: dict[str, Any] = {"precision": precision}
     if precision.endswith("-mixed"):
         how = {"plugins": [_Autocast(precision, kind)]}  # type: ignore[arg-type]
+    if devices > 1:
+        how["strategy"] = "ddp"
     fabric = Fabric(accelerator=kind, devices=which, **how)
     fabric.launch()
     return fabric
@@ -231,13 +248,22 @@ def fit(
         epochs: how many make the whole run, over which the schedule extends.
         until: stop after this many of them, for a later call to go on from; all by default.
         folder: where ``checkpoint.pt`` and ``metrics.csv`` go; nothing is written without one.
+            Of several models, a row of metrics is of one of them, by its ``replica``.
         checkpoint_seconds: at least so long between checkpoints, but for the last.
         resume: go on from here, with the same model, source and schedule.
         extra: plain values and tensors to keep in the checkpoint.
         after_epoch: further columns of metrics, given the number of epochs done.
 
+    Where several processes train, gradients are averaged, each by its ``share`` of the rows: a
+    step is that of one process with the batch of all, but for the noise, of which every process
+    has a stream of its own. Metrics are of all, and the first process alone writes.
+
+    Of several models, those that diverged are named in the checkpoint's ``extra["lost"]``, with
+    the reason; they have no rows from that epoch on.
+
     Raises:
-        NonFiniteLossError: naming the step, the terms, and the state of the latents.
+        NonFiniteLossError: naming the step, the terms, and the state of the latents; of several
+            models, when none is left.
     """
     # On the device first: the optimiser's state follows its parameters when it is loaded.
     model.to(fabric.device)
@@ -247,13 +273,17 @@ def fit(
         optimizer.load_state_dict(copy.deepcopy(resume.optimizer))
     step_model, step_optimizer = fabric.setup(model, optimizer)
     after_step = getattr(model, "after_step", None)
+    begin_epoch = getattr(model, "begin_epoch", None)
+    share = getattr(source, "share", None) if fabric.world_size > 1 else None
     history = list(resume.history) if resume is not None else []
     begin = resume.epoch if resume is not None else 0
     end = epochs if until is None else min(until, epochs)
     extra = dict(extra or {})
+    lost: dict[int, str] = dict(resume.extra.get("lost", {})) if resume is not None else {}
 
     def checkpoint(epoch: int) -> Checkpoint:
-        return Checkpoint(epoch, model.state_dict(), optimizer.state_dict(), history, extra)
+        kept = {**extra, "lost": dict(lost)} if lost else extra
+        return Checkpoint(epoch, model.state_dict(), optimizer.state_dict(), history, kept)
 
     saved = time.monotonic()
     devices = [fabric.device] if fabric.device.type == "cuda" else []
@@ -270,27 +300,34 @@ def fit(
         for epoch in range(begin, end):
             started = time.monotonic()
             torch.manual_seed(mix("epoch", seed, epoch, fabric.global_rank))
-            record = _Record(model, epoch, len(source))
+            if begin_epoch is not None:
+                begin_epoch(epoch, fabric.global_rank)
+            record = _Record(model, epoch, len(source), lost, fabric)
             for step, batch in enumerate(source.epoch(epoch)):
                 done = (epoch + step / len(source)) / epochs
                 for group in optimizer.param_groups:
                     group["lr"] = schedule.learning_rate(done) * group.get("lr_scale", 1.0)
                 terms = step_model(batch, **schedule.weights(done))
                 step_optimizer.zero_grad(set_to_none=True)
-                fabric.backward(terms["loss"])
+                # Of several models the sum: the gradient of each is that of its own loss.
+                weight = 1.0 if share is None else share(step)
+                loss = terms["loss"].sum()
+                fabric.backward(loss if weight == 1.0 else loss * weight)
                 step_optimizer.step()
                 if after_step is not None:
                     after_step()
-                record.add(terms, batch)
-                if bar.update() or record.eager:
+                record.add(terms, batch, weight)
+                if (bar.update() and not record.shared) or record.eager:
                     bar.set_postfix_str(record.check(), refresh=False)
-            row = {"epoch": epoch + 1, **record.finish()}
-            check_parameters(model, epoch + 1)
-            row |= schedule.weights((epoch + 1) / epochs)
-            row["seconds"] = time.monotonic() - started
+            rows = record.finish()
+            check_parameters(model, epoch + 1, lost)
+            common: dict[str, float] = dict(schedule.weights((epoch + 1) / epochs))
+            common["seconds"] = time.monotonic() - started
             if after_epoch is not None:
-                row |= after_epoch(epoch + 1)
-            history.append(row)
+                common |= after_epoch(epoch + 1)
+            history += [
+                {"epoch": epoch + 1, **row, **common} for k, row in rows.items() if k not in lost
+            ]
             last = epoch + 1 == end
             if folder is not None and fabric.is_global_zero:
                 write_metrics(folder / "metrics.csv", history)
@@ -300,52 +337,76 @@ def fit(
     return copy.deepcopy(checkpoint(max(begin, end)))
 
 
-def check_parameters(model: nn.Module, epoch: int) -> None:
+def check_parameters(model: nn.Module, epoch: int, lost: dict[int, str]) -> None:
     """Refuse to go on, or to save, once a weight is not finite; the losses may have been."""
-    for name, value in model.named_parameters():
-        if not torch.isfinite(value).all():
-            raise NonFiniteLossError(
-                f"parameter {name} is not finite after epoch {epoch}, though every loss was: a "
-                "gradient overflowed. Checkpoints saved before are good; try a smaller --lr"
+    count = getattr(model, "members", 1)
+    names, values = zip(*model.named_parameters(), strict=True)
+    finite = torch.stack([torch.isfinite(v.detach()).view(count, -1).all(1) for v in values]).cpu()
+    for k in range(count):
+        if k not in lost and not finite[:, k].all():
+            lost[k] = (
+                f"parameter {names[int(finite[:, k].int().argmin())]} is not finite after epoch "
+                f"{epoch}, though every loss was: a gradient overflowed. Checkpoints saved before "
+                "are good; try a smaller --lr"
             )
+    _require_one(lost, count)
+
+
+def _require_one(lost: dict[int, str], count: int) -> None:
+    """Raise when no model is left, with the reason of the last."""
+    if len(lost) == count:
+        raise NonFiniteLossError(list(lost.values())[-1])
 
 
 class _Record:
     """Terms of one epoch, kept on the device: reading them back is what would slow it down."""
 
-    def __init__(self, model: nn.Module, epoch: int, steps: int) -> None:
-        self.model, self.epoch, self.steps = model, epoch, steps
+    def __init__(
+        self, model: nn.Module, epoch: int, steps: int, lost: dict[int, str], fabric: Fabric
+    ) -> None:
+        self.model, self.epoch, self.steps, self.lost = model, epoch, steps, lost
+        self.fabric = fabric
+        #: Whether other processes have parts of it: then all look at once, when it is whole.
+        self.shared = fabric.world_size > 1
         self.names: list[str] = []
         self.rows: list[Tensor] = []
         self.checked = 0
         self.eager = False
 
-    def add(self, terms: Mapping[str, Tensor], batch: Any) -> None:
+    def add(self, terms: Mapping[str, Tensor], batch: Any, weight: float) -> None:
         self.names = self.names or list(terms)
         row = torch.stack([terms[name].detach() for name in self.names])
         # On a CPU nothing waits for a value, so every step is looked at.
-        self.eager = row.device.type == "cpu"
-        self.rows.append(row)
+        self.eager = row.device.type == "cpu" and not self.shared
+        self.rows.append(row if weight == 1.0 else row * weight)
         self.batch = batch
 
     def check(self) -> str:
-        """Raise if a step since the last check was not finite; else a line for the bar."""
+        """Note what was not finite since the last check, and raise if no model is left.
+
+        Returns a line for the bar.
+        """
         table = torch.stack(self.rows[self.checked :]).cpu()
-        bad = ~torch.isfinite(table)
-        if bad.any():
-            first = int(bad.any(1).nonzero()[0])
-            self._fail(self.checked + first + 1, table[first], bad[first])
+        by_model = table.view(*table.shape[:2], -1)
+        for k, own in enumerate(by_model.unbind(-1)):
+            bad = ~torch.isfinite(own)
+            if k not in self.lost and bad.any():
+                first = int(bad.any(1).nonzero()[0])
+                which = (k,) if table.dim() == 3 else ()
+                self.lost[k] = self._reason(self.checked + first + 1, own[first], bad[first], which)
+        _require_one(self.lost, by_model.shape[-1])
         self.checked = len(self.rows)
-        values = dict(zip(self.names, table[-1].tolist(), strict=True))
+        left = [k for k in range(by_model.shape[-1]) if k not in self.lost]
+        values = dict(zip(self.names, by_model[-1][:, left].mean(1).tolist(), strict=True))
         shown = {name: values[name] for name in ("elbo", "kl", "mse") if name in values}
         line = " ".join(f"{name} {value:.4g}" for name, value in (shown or values).items())
         return f"epoch {self.epoch + 1} {line}"
 
-    def _fail(self, step: int, row: Tensor, bad: Tensor) -> None:
+    def _reason(self, step: int, row: Tensor, bad: Tensor, which: tuple[int, ...]) -> str:
         terms = [name for name, wrong in zip(self.names, bad, strict=True) if wrong]
         values = zip(self.names, row.tolist(), strict=True)
-        statistics = getattr(self.model, "statistics", lambda _: {})(self.batch)
-        raise NonFiniteLossError(
+        statistics = getattr(self.model, "statistics", lambda *_: {})(self.batch, *which)
+        return (
             f"{', '.join(terms)} not finite at step {step} of {self.steps} in epoch "
             f"{self.epoch + 1} ({', '.join(f'{name} = {value:.4g}' for name, value in values)}). "
             f"State of the model: "
@@ -353,9 +414,17 @@ class _Record:
             "Checkpoints saved before are good; try a smaller --lr, or check the data's scaling"
         )
 
-    def finish(self) -> dict[str, float]:
-        """Means over the epoch, once all of it is known to be finite."""
+    def finish(self) -> dict[int, dict[str, float]]:
+        """Means over the epoch for every model, once all of it was looked at."""
+        if self.shared:
+            mean: Any = self.fabric.all_reduce(torch.stack(self.rows), reduce_op="mean")
+            self.rows = list(mean.unbind(0))
         if self.checked < len(self.rows):
             self.check()
-        table = torch.stack(self.rows).double().mean(0)
-        return dict(zip(self.names, table.tolist(), strict=True))
+        means = torch.stack(self.rows).double().mean(0).cpu()
+        if means.dim() == 1:
+            return {0: dict(zip(self.names, means.tolist(), strict=True))}
+        return {
+            k: {"replica": k, **dict(zip(self.names, own.tolist(), strict=True))}
+            for k, own in enumerate(means.unbind(1))
+        }

@@ -128,7 +128,7 @@ def test_a_configuration_file_and_what_overrides_it(tmp_path):
         (["--blocks", "2,2", "--size", "5"], "size = 5"),
         (["--blocks", "two"], "blocks = 'two'"),
         (["--scramble", "1"], "scramble = 1"),
-        (["--devices", "2"], "devices = 2"),
+        (["--device", "cuda:1", "--devices", "2"], "devices = 2"),
         (["--epochs", "1"], "restart_epochs = 3"),
         (["--model", "still", "--blocks", "2,2"], "blocks = '2,2'"),
         (["--lr", "-1"], "lr = -1.0"),

@@ -20,7 +20,7 @@ ROOT = Path(manifold_ae.__file__).parent
 GEOMETRY = {"numerics", "groups", "manifolds"}
 LAWS = GEOMETRY | {"heat", "distributions"}
 MODELS = LAWS | {"nn", "diffusion", "models"}
-EVERYTHING = MODELS | {"data", "metrics", "plots", "interop", "training", "experiments"}
+EVERYTHING = MODELS | {"data", "metrics", "plots", "interop", "training", "replicas", "experiments"}
 
 #: Part → the parts that it may import, at any place.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "interop": GEOMETRY,
     # The loop takes the seeding of epochs from the data, and knows no model.
     "training": {"data"},
+    "replicas": {"data", "training"},
     "experiments": set(),
     "run": EVERYTHING,
     "estimators": EVERYTHING | {"run"},

@@ -300,7 +300,7 @@ def assert_same_run(folder: Path, whole: Path) -> None:
 
 
 # Two steps make an epoch. Of one run of four epochs: killed in the first epoch, in the third. Of
-# two trials of one epoch: in the second trial; in the winner's third epoch.
+# two trials of one epoch, which are one computation: in it; in the winner's third epoch.
 @pytest.mark.parametrize(("restarts", "steps"), [(1, 1), (1, 5), (2, 3), (2, 7)])
 @pytest.mark.parametrize("name", ["soft", "on a torus"])
 def test_resuming_equals_never_stopping(name, tmp_path, monkeypatch, restarts, steps):
@@ -500,7 +500,7 @@ def test_what_cannot_be_held_out_is_refused(changes, message):
         ({"manifold": "torus:3"}, "expected size 6"),
         ({"manifold": "tours:2"}, "did you mean 'torus'"),
         ({"likelihood": "gausian"}, "no likelihood 'gausian'"),
-        ({"devices": 2}, "devices = 2"),
+        ({"device": "cuda:1", "devices": 2}, "devices = 2"),
         ({"device": "tpu"}, "device = 'tpu'"),
     ],
 )

@@ -333,7 +333,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
-# Epochs are counted over the whole run: the fourth of two trials of two is in the second trial.
+# Epochs are counted over the whole run: the fourth of two trials of two is in their second epoch.
 @pytest.mark.parametrize(
     ("restarts", "calls"), [(1, 3), (2, 4), pytest.param(2, 6, marks=pytest.mark.slow)]
 )

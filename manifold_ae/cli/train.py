@@ -57,6 +57,7 @@ def _training(
         if score is None
         else [
             field("kl_warmup", help="Part of training over which the KL's weight rises to 1."),
+            field("seeds", help="Runs with as many seeds, from --seed on, at once: RUN/seed-S."),
             field("restarts", help=f"Short trials, of which the best by {score} goes on."),
             field("restart_epochs", help="Epochs of a trial."),
         ]
@@ -74,7 +75,7 @@ def _training(
         *trials,
         field("device", help="auto, cpu, cuda or cuda:K."),
         field("precision", help="32-true, bf16-mixed or 16-mixed."),
-        field("devices", help="Number of devices; only 1 for now."),
+        field("devices", help="How many of them, each with batches of its own."),
         field("compile", flag="--compile/--no-compile", help="Compile the training step."),
     ]
 
@@ -250,7 +251,7 @@ def _train(kind: type[Any], given: dict[str, Any], name: Callable[[Any], str]) -
     trained = run.train(experiment, out, resume=resume, progress=not quiet)
     if trained.is_main:
         click.echo(trained.table(trained.finish(progress=not quiet)))
-        click.echo(f"run in {out}, pictures in {out / 'figures'}")
+        click.echo(f"run in {out}, pictures in {trained.pictures}")
 
 
 def _fresh_folder(name: str) -> Path:

@@ -11,7 +11,7 @@ A new data set is a file beside this one, with a function under `register`, and 
 from . import worlds
 from .arrays import check_counts, from_array, load_array, open_array, read_array
 from .base import Dataset, load, names, options, register
-from .batches import Fresh, Repeated, Shuffled
+from .batches import Fresh, Repeated, Shuffled, Together
 from .diffusion import diffusion_traces
 from .digits import load_digits
 from .download import DownloadError
@@ -33,6 +33,7 @@ __all__ = [
     "Repeated",
     "Scaling",
     "Shuffled",
+    "Together",
     "Traces",
     "check_counts",
     "diffusion_traces",

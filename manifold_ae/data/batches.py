@@ -4,8 +4,9 @@ So a run resumed at an epoch sees the batches that an uninterrupted one sees, an
 the data has to be saved. Several processes see different rows in the same number of steps.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -23,7 +24,19 @@ def _check_rank(rank: int, world_size: int) -> None:
         )
 
 
-class Shuffled:
+class _Seeded:
+    """A source whose batches depend on a seed beside the epoch."""
+
+    seed: int
+
+    def seeded(self, seed: int) -> Self:
+        """Return a source of the same data with orders, or draws, of another seed."""
+        other = copy.copy(self)
+        other.seed = seed
+        return other
+
+
+class Shuffled(_Seeded):
     """Batches of rows, of one tensor or of several alike, in an order drawn anew for each epoch.
 
     Of w processes with batches of b rows, one step takes together the rows that one process alone
@@ -76,6 +89,17 @@ class Shuffled:
         """The number of steps of an epoch, the same for every process."""
         return self._steps
 
+    def share(self, step: int) -> float:
+        """The rows of this process in a step, over the mean of all: what its loss counts for.
+
+        Then the mean over processes of what they weigh so is that over the rows of all. It is 1
+        but in the last step of an epoch, where the rows may not divide.
+        """
+        whole = self.batch_size * self.world_size
+        rows = min(whole, self.rows - step * whole)
+        own = rows // self.world_size + (self.rank < rows % self.world_size)
+        return own * self.world_size / rows
+
     def epoch(self, k: int) -> Iterator[Any]:
         """Yield the batches of epoch `k`, each with shape `(batch_size, *shape)` or shorter."""
         # drawn on the CPU, so that every device sees one order
@@ -106,9 +130,17 @@ class Repeated:
         at_least("times", times)
         self.source, self.times = source, times
 
+    def seeded(self, seed: int) -> "Repeated":
+        """Return a source of the same data with orders of another seed."""
+        return Repeated(self.source.seeded(seed), self.times)
+
     def __len__(self) -> int:
         """The number of steps of an epoch."""
         return self.times * len(self.source)
+
+    def share(self, step: int) -> float:
+        """What the loss of this process counts for in a step; see `Shuffled.share`."""
+        return self.source.share(step % len(self.source))
 
     def epoch(self, k: int) -> Iterator[Any]:
         """Yield the batches of epoch `k`: those of epochs `k · times` and following."""
@@ -116,7 +148,7 @@ class Repeated:
             yield from self.source.epoch(k * self.times + j)
 
 
-class Fresh:
+class Fresh(_Seeded):
     """Batches drawn anew at every step, for data without end.
 
     The same numbers come only from the same kind of device: random numbers are drawn on it.
@@ -159,9 +191,53 @@ class Fresh:
         """The number of steps of an epoch."""
         return self.steps_per_epoch
 
+    def share(self, step: int) -> float:
+        """What the loss of this process counts for in a step: as much as that of any other."""
+        return 1.0
+
     def epoch(self, k: int) -> Iterator[Tensor]:
         """Yield the batches of epoch `k`, each with shape `(batch_size, *shape)`."""
         generator = generator_for("fresh", self.seed, k, self.rank, device=self.device)
         for _ in range(self.steps_per_epoch):
             x, _ = self.draw(self.batch_size, generator=generator, device=self.device)
             yield x if self.transform is None else self.transform(x)
+
+
+class Together:
+    """Batches of several sources side by side, for models that are trained as one computation.
+
+    Arguments:
+        sources: Of as many steps an epoch each, with batches of the same shapes.
+
+    Raises:
+        ValueError: If there is none, or their lengths differ.
+
+    Example:
+        >>> one = Shuffled(torch.arange(5), batch_size=2, seed=0)
+        >>> [x.shape for x in Together([one, one.seeded(1), one.seeded(2)]).epoch(0)]
+        [torch.Size([3, 2]), torch.Size([3, 2]), torch.Size([3, 1])]
+    """
+
+    def __init__(self, sources: Sequence[Any]) -> None:
+        lengths = sorted({len(source) for source in sources})
+        if len(lengths) != 1:
+            raise ValueError(
+                f"sources of {lengths} steps an epoch: expected at least one source, and one length"
+            )
+        self.sources = tuple(sources)
+
+    def __len__(self) -> int:
+        """The number of steps of an epoch."""
+        return len(self.sources[0])
+
+    def share(self, step: int) -> float:
+        """What the loss of this process counts for in a step; see `Shuffled.share`."""
+        return self.sources[0].share(step)
+
+    def epoch(self, k: int) -> Iterator[Any]:
+        """Yield the batches of epoch `k`, each with shape `(len(sources), batch_size, *shape)`."""
+        for batches in zip(*(source.epoch(k) for source in self.sources), strict=True):
+            if isinstance(batches[0], tuple):
+                yield tuple(torch.stack(parts) for parts in zip(*batches, strict=True))
+            else:
+                yield torch.stack(batches)

@@ -41,6 +41,16 @@ class Configuration:
         for name in least_zero:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} = {getattr(self, name)!r}: expected at least 0")
+        if getattr(self, "seeds", 1) > 1 and getattr(self, "compile", False):
+            raise ValueError(
+                f"compile with seeds = {self.seeds}: several runs at once are not compiled; leave "  # type: ignore[attr-defined]
+                "one of the two out"
+            )
+        if getattr(self, "seeds", 1) > 1 and getattr(self, "precision", None) == "16-mixed":
+            raise ValueError(
+                f"precision = '16-mixed' with seeds = {self.seeds}: gradients are scaled in common "  # type: ignore[attr-defined]
+                "there, and one that overflows would stop all; take bf16-mixed or 32-true"
+            )
 
     def _check_network(self, chosen: str) -> None:
         """Refuse what the chosen kind of networks would not look at."""

@@ -80,6 +80,8 @@ class HAE(Configuration):
     representation_lr: float = 0.0
     kl_warmup: float = 0.2
     seed: int = 0
+    #: Runs with as many seeds, from ``seed`` on, as one computation.
+    seeds: int = 1
     #: Short trials of which the best, by training loss, goes on; 1 for none.
     restarts: int = 4
     restart_epochs: int = 3
@@ -108,6 +110,7 @@ class HAE(Configuration):
         positive = (
             "traces", "steps", "largest", "epochs", "batch_size", "lr", "restarts",
             "restart_epochs", "devices", "num_rollouts", "horizon", "initial_time", "hold_out_bins",
+            "seeds",
         )  # fmt: skip
         if self.restarts > 1 and self.restart_epochs > self.epochs:
             raise ValueError(

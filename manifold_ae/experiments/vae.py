@@ -62,6 +62,8 @@ class VAE(Configuration):
     #: The part of training over which the weight of the KL term rises from 0 to 1.
     kl_warmup: float = 0.2
     seed: int = 0
+    #: Runs with as many seeds, from ``seed`` on, as one computation.
+    seeds: int = 1
     #: Short trials of which the best, by training ELBO, goes on; 1 for none.
     restarts: int = 1
     restart_epochs: int = 5
@@ -92,7 +94,7 @@ class VAE(Configuration):
         }
         positive = (
             "walk_steps", "initial_time", "epochs", "batch_size", "steps_per_epoch", "lr",
-            "restarts", "restart_epochs", "devices", "num_samples", "order",
+            "restarts", "restart_epochs", "devices", "num_samples", "order", "seeds",
         )  # fmt: skip
         if self.restarts > 1 and self.restart_epochs > self.epochs:
             raise ValueError(

@@ -74,9 +74,9 @@ def short_time(
 def check_short(manifold: Manifold, time: Tensor, allow_inaccurate: bool) -> None:
     """Raise a ValueError where a time is not positive, or past the formula's range if that counts.
 
-    While compiling values are not looked at.
+    While compiling, and under the transforms of torch.func, values are not looked at.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return
     require_positive(time)
     if not allow_inaccurate and bool(exceeds(time, manifold.short_time_limit).any()):

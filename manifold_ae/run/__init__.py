@@ -12,19 +12,21 @@ from types import ModuleType
 from typing import Any
 
 from manifold_ae.experiments import HAE, VAE, Configuration, Diffusion
-from manifold_ae.run import delta_vae, diffusion, homomorphism
+from manifold_ae.run import delta_vae, diffusion, homomorphism, seeds
 from manifold_ae.run.base import Run
 from manifold_ae.run.delta_vae import VAERun
 from manifold_ae.run.diffusion import DiffusionRun
 from manifold_ae.run.files import read_checkpoint, save_arrays, write_json
 from manifold_ae.run.homomorphism import HAERun
 from manifold_ae.run.paper import collect, is_one_of_several, reproduce, table_text
+from manifold_ae.run.seeds import SeedsRun
 from manifold_ae.run.traces import TraceData
 
 __all__ = [
     "DiffusionRun",
     "HAERun",
     "Run",
+    "SeedsRun",
     "TraceData",
     "VAERun",
     "collect",
@@ -43,6 +45,7 @@ _KINDS: dict[str, ModuleType] = {
     "vae": delta_vae,
     "hae": homomorphism,
     "diffusion": diffusion,
+    "seeds": seeds,
 }
 _BY_CONFIGURATION: dict[type[Configuration], ModuleType] = {
     VAE: delta_vae,
@@ -61,7 +64,7 @@ def train(config: Configuration, folder: Path | str | None = None, **options: An
             HAE) for data in memory.
 
     Returns:
-        A ``VAERun``, an ``HAERun`` or a ``DiffusionRun``.
+        A ``VAERun``, an ``HAERun`` or a ``DiffusionRun``; of several seeds a ``SeedsRun``.
 
     Raises:
         ValueError: if the configuration does not fit the data, or the folder holds another run.

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -28,6 +28,12 @@ class Run(ABC):
     history: list[dict[str, float]]
     #: Whether this process is the one that writes, of those that train data-parallel.
     is_main: bool = True
+    #: Fields that hold the data, the same for every seed.
+    shared: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def load_data(self) -> None:
+        """Load or make the data that the run is tested on, if that is not done yet."""
 
     @abstractmethod
     def evaluate(self, *, num_samples: int | None = None, progress: bool = False) -> dict[str, Any]:
@@ -69,6 +75,11 @@ class Run(ABC):
             f"{type(self).__name__}: topology is that of an encoder into a manifold, so of a ΔVAE; "
             "leave --topology out"
         )
+
+    @property
+    def pictures(self) -> Path:
+        """Where ``draw`` puts them."""
+        return self._own_folder() / "figures"
 
     def finish(self, *, progress: bool = False) -> dict[str, Any]:
         """Evaluate, save and draw a run that has been trained; the final metrics."""

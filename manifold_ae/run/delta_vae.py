@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,12 +19,13 @@ from manifold_ae.experiments import VAE
 from manifold_ae.metrics import Topology, evaluate_bound
 from manifold_ae.models import DeltaVAE, known_divergence, likelihoods
 from manifold_ae.run.base import Run
-from manifold_ae.run.files import prepare_folder, save_arrays
+from manifold_ae.run.files import prepare_together, save_arrays
 from manifold_ae.run.networks import build_networks
+from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
 from manifold_ae.run.support import check_support
 from manifold_ae.run.topology import topology
-from manifold_ae.run.trials import train_with_restarts
-from manifold_ae.training import Checkpoint, Schedule, Source, make_fabric, write_aside
+from manifold_ae.run.trials import train_together
+from manifold_ae.training import Checkpoint, Schedule, make_fabric, write_aside
 
 __all__ = ["VAERun", "build_model", "describe", "load", "load_data", "resolve", "train"]
 
@@ -41,8 +42,12 @@ class VAERun(Run):
     scaling: Scaling
     dataset: Dataset | None = None
     dataset_name: str = ""
+    shared: ClassVar[tuple[str, ...]] = ("dataset",)
 
     # ---- data -------------------------------------------------------------------------------
+
+    def load_data(self) -> None:
+        self.data()
 
     def data(self) -> Dataset:
         """The data that the run was trained and is tested on, loaded if need be."""
@@ -309,7 +314,9 @@ def build_model(config: VAE, event_shape: tuple[int, ...]) -> DeltaVAE:
         )
 
 
-def make_source(config: VAE, dataset: Dataset, scaling: Scaling, fabric: Fabric) -> Source:
+def make_source(
+    config: VAE, dataset: Dataset, scaling: Scaling, fabric: Fabric
+) -> data.Fresh | data.Shuffled:
     """Batches for training, on the device."""
     ranks = {"rank": fabric.global_rank, "world_size": fabric.world_size}
     if dataset.draw is not None:
@@ -337,8 +344,11 @@ def train(
     progress: bool = False,
     dataset: Dataset | None = None,
     checkpoint_seconds: float = 10.0,
-) -> VAERun:
+) -> Run:
     """Train a ΔVAE as configured, and keep it in ``folder`` if one is given.
+
+    Returns:
+        A ``VAERun``; of several seeds, a ``SeedsRun``.
 
     Raises:
         ValueError: if the configuration does not fit the data, or the folder holds another run.
@@ -353,38 +363,45 @@ def train(
     # What cannot be trained is refused here, before anything is written.
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         build_model(config, dataset.shape).loss(scaling.apply(dataset.train[:2]))
-    if folder is not None:
-        prepare_folder(folder, config, resume, _complete)
-    model, last = train_with_restarts(
-        config,
+    folder = prepare_together(fabric, folder, config, resume, _complete)
+    source = make_source(config, dataset, scaling, fabric)
+    model, last = train_together(
+        members_of(config),
         lambda config: build_model(config, dataset.shape),
-        lambda config: make_source(config, dataset, scaling, fabric),
+        lambda config: source.seeded(config.seed),
         lambda row: row["elbo"],
         schedule=schedule,
         fabric=fabric,
         folder=folder,
         resume=resume,
-        extra={
-            "kind": "vae",
-            "config": config.to_mapping(),
-            "scaling": scaling.state_dict(),
-            "event_shape": list(dataset.shape),
-            "dataset": dataset.name,
-        },
+        extra=extra_of(
+            config,
+            {
+                "kind": "vae",
+                "config": config.to_mapping(),
+                "scaling": scaling.state_dict(),
+                "event_shape": list(dataset.shape),
+                "dataset": dataset.name,
+            },
+        ),
         progress=progress,
         checkpoint_seconds=checkpoint_seconds,
     )
-    return VAERun(
-        folder=folder,
-        config=config,
-        model=model,
-        scaling=scaling,
-        device=fabric.device,
-        history=last.history,
-        dataset=dataset,
-        dataset_name=dataset.name,
-        is_main=fabric.is_global_zero,
-    )
+
+    def make(config: VAE, model: Any, last: Checkpoint, folder: Path | None) -> VAERun:
+        return VAERun(
+            folder=folder,
+            config=config,
+            model=model,
+            scaling=scaling,
+            device=fabric.device,
+            history=last.history,
+            dataset=dataset,
+            dataset_name=dataset.name,
+            is_main=fabric.is_global_zero,
+        )
+
+    return assemble(config, model, last, folder, fabric, make)
 
 
 def _complete(config: VAE) -> VAE:
@@ -395,7 +412,7 @@ def describe(config: VAE) -> str:
     """What ``train`` would do with a configuration, after one step of it; nothing is written."""
     dataset = load_data(config)
     config = resolve(config, dataset)
-    fabric = make_fabric(config.device, config.precision, config.devices)
+    fabric = make_fabric(config.device, config.precision)
     scaling = Scaling.fit(config.scaling, dataset.train, dataset.value_range)
     model = build_model(config, dataset.shape).to(fabric.device)
     source = make_source(config, dataset, scaling, fabric)
@@ -407,7 +424,11 @@ def describe(config: VAE) -> str:
         f"{dataset!r}\n"
         f"{model.manifold!r}, {parameters:,} parameters, on {fabric.device}\n"
         f"{len(source)} steps an epoch, {len(source) * config.epochs:,} in all\n"
-        f"first step: " + ", ".join(f"{k} {v.item():.4g}" for k, v in terms.items())
+        + seeds_line(
+            config, lambda config: build_model(config, dataset.shape).to(fabric.device), source
+        )
+        + "first step: "
+        + ", ".join(f"{k} {v.item():.4g}" for k, v in terms.items())
     )
 
 

@@ -17,7 +17,7 @@ from manifold_ae.experiments import Diffusion
 from manifold_ae.models import DiffusionModel
 from manifold_ae.nn import MLPDenoiser
 from manifold_ae.run.base import Run
-from manifold_ae.run.files import existing_checkpoint, prepare_folder
+from manifold_ae.run.files import existing_checkpoint, prepare_together
 from manifold_ae.training import Checkpoint, Schedule, Source, fit, make_fabric, write_aside
 
 __all__ = [
@@ -50,6 +50,9 @@ class DiffusionRun(Run):
     scaling: Scaling
     dataset: Dataset | None = None
     dataset_name: str = ""
+
+    def load_data(self) -> None:
+        self.data()
 
     # ---- data -------------------------------------------------------------------------------
 
@@ -362,8 +365,7 @@ def train(
     # What cannot be trained is refused here, before anything is written.
     model = build_model(config, dataset.shape)
     model.schedule.require_scaled(scaling.apply(dataset.train))
-    if folder is not None:
-        prepare_folder(folder, config, resume)
+    folder = prepare_together(fabric, folder, config, resume)
     if config.compile:
         model.compile()
     last = fit(
@@ -403,7 +405,7 @@ def describe(config: Diffusion) -> str:
     """What ``train`` would do with a configuration, after one step of it; nothing is written."""
     dataset = load_data(config)
     config = resolve(config, dataset)
-    fabric = make_fabric(config.device, config.precision, config.devices)
+    fabric = make_fabric(config.device, config.precision)
     scaling = Scaling.fit(config.scaling, dataset.train, dataset.value_range)
     model = build_model(config, dataset.shape).to(fabric.device)
     model.schedule.require_scaled(scaling.apply(dataset.train))

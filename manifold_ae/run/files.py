@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import safetensors.torch
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
 from manifold_ae import groups
@@ -20,6 +21,7 @@ __all__ = [
     "group_of",
     "group_record",
     "prepare_folder",
+    "prepare_together",
     "read_checkpoint",
     "save_arrays",
     "save_weights",
@@ -58,6 +60,21 @@ def prepare_folder(
             raise ValueError(f"cannot resume {folder} with {', '.join(changed)}")
     folder.mkdir(parents=True, exist_ok=True)
     write_aside(path, lambda temporary: temporary.write_text(config.to_toml(), encoding="utf-8"))
+    return folder
+
+
+def prepare_together(
+    fabric: Fabric,
+    folder: Path | None,
+    config: C,
+    resume: bool,
+    complete: Callable[[C], C] = lambda config: config,
+) -> Path | None:
+    """``prepare_folder`` by the first process, for all: its folder is that of every process."""
+    folder = fabric.broadcast(folder)
+    if folder is not None and fabric.is_global_zero:
+        prepare_folder(folder, config, resume, complete)
+    fabric.barrier()
     return folder
 
 

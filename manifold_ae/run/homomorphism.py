@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,12 +16,13 @@ from manifold_ae.experiments import HAE
 from manifold_ae.groups import LieGroup
 from manifold_ae.models import HomomorphismAutoencoder, likelihoods, transitions
 from manifold_ae.run.base import Run
-from manifold_ae.run.files import group_of, group_record, prepare_folder, save_arrays
+from manifold_ae.run.files import group_of, group_record, prepare_together, save_arrays
 from manifold_ae.run.homomorphism_evaluation import Evaluation
 from manifold_ae.run.representations import build_model
+from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
 from manifold_ae.run.support import check_support
 from manifold_ae.run.traces import TraceData, draw_traces, load_traces
-from manifold_ae.run.trials import train_with_restarts
+from manifold_ae.run.trials import train_together
 from manifold_ae.training import Checkpoint, Schedule, make_fabric
 
 __all__ = ["HAERun", "describe", "load", "train"]
@@ -46,6 +47,10 @@ class HAERun(Run):
     source: TraceData | None = None
     #: Whether the traces were handed over, so that the configuration does not say which they are.
     in_memory: bool = False
+    shared: ClassVar[tuple[str, ...]] = ("source",)
+
+    def load_data(self) -> None:
+        self.traces()
 
     def traces(self) -> TraceData:
         """What the run was trained and is tested on, made or read again if need be.
@@ -220,8 +225,11 @@ def train(
     progress: bool = False,
     traces: TraceData | None = None,
     checkpoint_seconds: float = 10.0,
-) -> HAERun:
+) -> Run:
     """Train a homomorphism autoencoder as configured, and keep it in ``folder`` if one is given.
+
+    Returns:
+        An ``HAERun``; of several seeds, a ``SeedsRun``.
 
     Raises:
         ValueError: if the configuration does not fit the data, or the folder holds another run.
@@ -252,47 +260,52 @@ def train(
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         few = source.train[:2]
         build_model(config, group, shape, signal).loss(few.observations, few.actions)
-    if folder is not None:
-        prepare_folder(folder, config, resume)
+    folder = prepare_together(fabric, folder, config, resume)
     train = source.train.to(fabric.device)
     schedule = Schedule(config.lr, config.lr_schedule, config.kl_warmup, config.fade)
     ranks = {"rank": fabric.global_rank, "world_size": fabric.world_size}
-    model, last = train_with_restarts(
-        config,
+    batches = data.Shuffled(
+        (train.observations, train.actions), config.batch_size, config.seed, **ranks
+    )
+    model, last = train_together(
+        members_of(config),
         lambda config: build_model(config, group, shape, signal),
-        lambda config: data.Shuffled(
-            (train.observations, train.actions), config.batch_size, config.seed, **ranks
-        ),
+        lambda config: batches.seeded(config.seed),
         lambda row: -row["loss"],
         schedule=schedule,
         fabric=fabric,
         folder=folder,
         resume=resume,
-        extra=extra,
+        extra=extra_of(config, extra),
         progress=progress,
         checkpoint_seconds=checkpoint_seconds,
     )
-    return HAERun(
-        folder=folder,
-        config=config,
-        model=model,
-        device=fabric.device,
-        history=last.history,
-        source=source,
-        in_memory=traces is not None,
-        is_main=fabric.is_global_zero,
-    )
+
+    def make(config: HAE, model: Any, last: Checkpoint, folder: Path | None) -> HAERun:
+        return HAERun(
+            folder=folder,
+            config=config,
+            model=model,
+            device=fabric.device,
+            history=last.history,
+            source=source,
+            in_memory=traces is not None,
+            is_main=fabric.is_global_zero,
+        )
+
+    return assemble(config, model, last, folder, fabric, make)
 
 
 def describe(config: HAE) -> str:
     """What ``train`` would do with a configuration, after one step of it; nothing is written."""
     source = load_traces(config)
-    fabric = make_fabric(config.device, config.precision, config.devices)
+    fabric = make_fabric(config.device, config.precision)
     model = build_model(config, source.group, source.shape, source.signal).to(fabric.device)
     few = source.train[: config.batch_size].to(fabric.device)
     terms = model.loss(few.observations, few.actions)
     terms["loss"].backward()
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    batches = data.Shuffled((few.observations, few.actions), config.batch_size, config.seed)
     steps = math.ceil(len(source.train) / config.batch_size)
     return (
         f"{config.to_toml()}\n"
@@ -300,7 +313,15 @@ def describe(config: HAE) -> str:
         f"actions up to {source.train.actions.abs().max().item():.3g}\n"
         f"{model.transition!r}\n{parameters:,} parameters, on {fabric.device}\n"
         f"{steps} steps an epoch, {steps * config.epochs:,} in all\n"
-        f"first step: " + ", ".join(f"{k} {v.item():.4g}" for k, v in terms.items())
+        + seeds_line(
+            config,
+            lambda config: build_model(config, source.group, source.shape, source.signal).to(
+                fabric.device
+            ),
+            batches,
+        )
+        + "first step: "
+        + ", ".join(f"{k} {v.item():.4g}" for k, v in terms.items())
     )
 
 

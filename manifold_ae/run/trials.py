@@ -1,24 +1,41 @@
-"""Training with restarts: short trials, of which the best goes on."""
+"""Training with seeds and restarts: several runs at once, of short trials the best of which go on.
 
-from collections.abc import Callable
+Trials are the same runs cut short, and all those of one call are one computation
+(``replicas.Replicas``). What a trial reaches is what it would reach alone, but for rounding; that a
+run which goes on from a checkpoint repeats bit for bit holds for the whole.
+"""
+
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from lightning_fabric import Fabric
 from torch import nn
 
+from manifold_ae import data
 from manifold_ae.data.seeding import mix
+from manifold_ae.replicas import Replicas
 from manifold_ae.run.files import existing_checkpoint
 from manifold_ae.training import Checkpoint, Schedule, Source, fit
 
-__all__ = ["train_with_restarts"]
-
-M = TypeVar("M", bound=nn.Module)
+__all__ = ["train_together", "train_with_restarts"]
 
 
 def train_with_restarts(
     config: Any,
-    build: Callable[[Any], M],
+    build: Callable[[Any], Any],
+    make_source: Callable[[Any], Source],
+    quality: Callable[[dict[str, float]], float],
+    **options: Any,
+) -> tuple[Any, Checkpoint]:
+    """A trained model and its last checkpoint: ``train_together`` of one configuration."""
+    return train_together([config], build, make_source, quality, **options)
+
+
+def train_together(
+    configs: Sequence[Any],
+    build: Callable[[Any], Any],
     make_source: Callable[[Any], Source],
     quality: Callable[[dict[str, float]], float],
     *,
@@ -29,31 +46,39 @@ def train_with_restarts(
     extra: dict[str, Any],
     progress: bool,
     checkpoint_seconds: float,
-) -> tuple[M, Checkpoint]:
-    """A trained model and its last checkpoint.
+) -> tuple[Any, Checkpoint]:
+    """A trained model and its last checkpoint; of several configurations, ``Replicas`` of them.
 
     Arguments:
-        config: with ``seed``, ``epochs``, ``restarts``, ``restart_epochs`` and ``compile``.
+        configs: equal but for ``seed``; with ``epochs``, ``restarts``, ``restart_epochs``,
+            ``precision`` and ``compile``.
         build: the untrained model of a configuration.
         make_source: its batches.
         quality: of an epoch's row of metrics, by which the best trial is chosen; more is better.
+            A trial that diverged has −∞.
         extra: kept in every checkpoint; what the trials reached is added.
+
+    Raises:
+        NonFiniteLossError: when every model diverged.
     """
 
     def attempt(
-        config: Any, folder: Path | None, start: Checkpoint | None, until: int | None
-    ) -> tuple[M, Checkpoint]:
-        model = build(config)
-        if config.compile:
+        configs: Sequence[Any], folder: Path | None, start: Checkpoint | None, until: int | None
+    ) -> tuple[Any, Checkpoint]:
+        models: list[nn.Module] = [build(config) for config in configs]
+        sources = [make_source(config) for config in configs]
+        first, one = configs[0], len(configs) == 1
+        model = models[0] if one else Replicas(models, [config.seed for config in configs])
+        if first.compile and one:  # replicas are not: see Replicas.compile
             model.compile()
         last = fit(
             model,
-            make_source(config),
-            epochs=config.epochs,
+            sources[0] if one else data.Together(sources),
+            epochs=first.epochs,
             until=until,
             schedule=schedule,
             fabric=fabric,
-            seed=config.seed,
+            seed=first.seed,
             folder=folder,
             checkpoint_seconds=checkpoint_seconds,
             resume=start,
@@ -63,20 +88,70 @@ def train_with_restarts(
         return model, last
 
     start = existing_checkpoint(folder) if resume else None
-    if config.restarts == 1:
-        return attempt(config, folder, start, None)
-    # Trials are the same runs cut short: the best simply goes on.
-    trials = []
-    for k in range(config.restarts):
-        trial = config.replace(seed=mix("trial", config.seed, k) >> 1)
-        where = None if folder is None else folder / "trials" / str(k)
-        if where is not None:
-            where.mkdir(parents=True, exist_ok=True)
-        done = existing_checkpoint(where) if resume else None
-        if start is None and (done is None or done.epoch < config.restart_epochs):
-            done = attempt(trial, where, done, config.restart_epochs)[1]
-        if done is not None:
-            trials.append((quality(done.history[config.restart_epochs - 1]), trial, done))
-    _, winner, best = max(trials, key=lambda entry: entry[0])
-    extra["trials"] = [float(entry[0]) for entry in trials]
-    return attempt(winner, folder, start or best, None)
+    count = configs[0].restarts
+    if count == 1:
+        return attempt(configs, folder, start, None)
+    trials = [
+        config.replace(seed=mix("trial", config.seed, k) >> 1)
+        for config in configs
+        for k in range(count)
+    ]
+    if start is None:
+        done = _try(trials, attempt, None if folder is None else folder / "trials", resume, fabric)
+        reached = [_score(trial, configs[0].restart_epochs, quality) for trial in done]
+    else:
+        done, reached = [], _flat(start.extra["trials"])
+    # The place among the trials of the best of each configuration.
+    best = [
+        max(range(first, first + count), key=reached.__getitem__)
+        for first in range(0, len(trials), count)
+    ]
+    parts = [reached[first : first + count] for first in range(0, len(trials), count)]
+    extra["trials"] = parts[0] if len(configs) == 1 else parts
+    if start is None:
+        chosen = [done[k] for k in best]
+        start = chosen[0] if len(chosen) == 1 else Replicas.join(chosen)
+    return attempt([trials[k] for k in best], folder, start, None)
+
+
+def _try(
+    trials: Sequence[Any],
+    attempt: Callable[..., tuple[Any, Checkpoint]],
+    folder: Path | None,
+    resume: bool,
+    fabric: Fabric,
+) -> list[Checkpoint]:
+    """The checkpoint of every trial, also kept as ``trials/K/checkpoint.pt`` unless it diverged."""
+    until = trials[0].restart_epochs
+    own = [None if folder is None else folder / str(k) for k in range(len(trials))]
+    if resume:
+        kept = [existing_checkpoint(path) for path in own]
+        found = [trial for trial in kept if trial is not None and trial.epoch >= until]
+        if len(found) == len(trials):
+            return found
+    for path in own:
+        if path is not None:
+            path.mkdir(parents=True, exist_ok=True)
+    if trials[0].precision == "16-mixed":
+        # Gradients are scaled in common there: one that overflows would stop all.
+        done = []
+        for trial, path in zip(trials, own, strict=True):
+            begun = existing_checkpoint(path) if resume else None
+            done.append(attempt([trial], path, begun, until)[1])
+        return done
+    begun = existing_checkpoint(folder) if resume else None
+    model, last = attempt(trials, folder, begun, until)
+    done = model.split(last)
+    for trial, path in zip(done, own, strict=True):
+        if path is not None and "lost" not in trial.extra and fabric.is_global_zero:
+            trial.save(path / "checkpoint.pt")
+    return done
+
+
+def _score(trial: Checkpoint, epochs: int, quality: Callable[[dict[str, float]], float]) -> float:
+    return -math.inf if "lost" in trial.extra else float(quality(trial.history[epochs - 1]))
+
+
+def _flat(scores: list[Any]) -> list[float]:
+    nested = [score if isinstance(score, list) else [score] for score in scores]
+    return [value for part in nested for value in part]

@@ -43,6 +43,7 @@ def parts(arguments: argparse.Namespace) -> dict[str, list[str]]:
         "reference": script("reference", str(reference)) if reference.is_dir() else [],
         "posterior": script("posterior", *rounds),
         "sampler": script("sampler", *["--quick"] * quick),
+        "replicas": script("replicas", *["--quick"] * quick),
         "step": script("step", *rounds, *["--no-compile", "--batches", "128"] * quick),
         "mnist": script("mnist", "--data-dir", mnist, *(few if quick else ["--seeds", "1"]))
         if Path(mnist).is_dir()

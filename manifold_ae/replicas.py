@@ -1,0 +1,463 @@
+r"""Several models of one kind, trained as one computation.
+
+The parameters θ₁, …, θ_K of K models are stacked along a new first axis, and one call maps the
+loss over it (``torch.func.vmap``). The loss of the whole is Σ_k L(θ_k; x_k, ε_k), so that the
+gradient of each θ_k is that of its own loss, and Adam, which looks at every number on its own, does
+to each what it would do alone.
+
+Random numbers are not drawn inside of ``vmap``, where all replicas would share one stream. A first
+call on one replica notes what the model draws (``_Noted``); in every step each replica draws
+just that from a generator of its own, seeded as its single run is, and the draws go in as arguments
+(``_Given``). So replica k is the run with its seed, but for rounding.
+"""
+
+import copy
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_flatten, tree_map_only
+
+from manifold_ae.data.seeding import mix
+from manifold_ae.training import Checkpoint
+
+__all__ = ["Replicas"]
+
+#: What a generator makes: a draw of one replica.
+Draw = Callable[[torch.Generator | None], Tensor]
+
+
+def _like(function: Callable[..., Tensor]) -> Callable[..., Draw]:
+    """``randn_like`` and its kin, as the draw that a call asks for."""
+
+    def draw(x: Tensor, **kwargs: Any) -> Draw:
+        where = {"dtype": x.dtype, "device": x.device} | kwargs
+        return functools.partial(_draw, function, (tuple(x.shape),), where)
+
+    return draw
+
+
+def _plain(function: Callable[..., Tensor]) -> Callable[..., Draw]:
+    def draw(*args: Any, **kwargs: Any) -> Draw:
+        return functools.partial(_draw, function, args, kwargs)
+
+    return draw
+
+
+def _draw(
+    function: Callable[..., Tensor],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    generator: torch.Generator | None,
+) -> Tensor:
+    return function(*args, **kwargs, generator=generator)
+
+
+#: Functions that draw → the draw that a call of them asks for.
+DRAWS: dict[Any, Callable[..., Draw]] = {
+    **{function: _plain(function) for function in (torch.rand, torch.randn)},
+    **{function: _plain(function) for function in (torch.randint, torch.randperm)},
+    torch.rand_like: _like(torch.rand),
+    torch.randn_like: _like(torch.randn),
+}
+
+
+#: What errors of ``vmap`` say of a computation that it cannot map.
+NOT_MAPPED = ("vmap: ", "Batching rule not implemented")
+
+
+class _Noted(TorchFunctionMode):
+    """Notes what is drawn from torch's own generators, and on which device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draws: list[tuple[torch.device, Draw]] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func not in DRAWS or kwargs.get("generator") is not None:
+            return func(*args, **kwargs)
+        own = {name: value for name, value in kwargs.items() if name != "generator"}
+        draw = DRAWS[func](*args, **own)
+        value = func(*args, **kwargs)
+        self.draws.append((value.device, draw))
+        return value
+
+
+class _StackedLinear(torch.autograd.Function):
+    """x Wᵀ + b for every replica, of ``(K, n, f)``, ``(K, g, f)`` and ``(K, g)``.
+
+    Its own derivative lays out the slopes as the weights are: those of a mapped ``linear`` come
+    transposed, and are copied, which is a fifth of a step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, weight = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        return (
+            gradient @ weight if wanted[0] else None,
+            gradient.mT @ x if wanted[1] else None,
+            gradient.sum(1) if wanted[2] else None,
+        )
+
+
+class _Linear(torch.autograd.Function):
+    """``linear`` of one replica, which ``vmap`` takes to ``_StackedLinear``."""
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return nn.functional.linear(x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Tensor, int]:
+        x, weight, bias = (
+            value.expand(info.batch_size, *value.shape) if axis is None else value.movedim(axis, 0)
+            for value, axis in zip(inputs, in_dims, strict=True)
+        )
+        rows = x.reshape(info.batch_size, -1, x.shape[-1])
+        y: Any = _StackedLinear.apply(rows, weight, bias)
+        return y.view(*x.shape[:-1], weight.shape[-2]), 0
+
+
+class _Given(TorchFunctionMode):
+    """Hands out, in turn, what was drawn before; and computes linear maps as one product."""
+
+    def __init__(self, drawn: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.drawn: Iterator[Tensor] = iter(drawn)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is nn.functional.linear and _mapped_linear(*args, **kwargs):
+            return _Linear.apply(*args, **kwargs)
+        if func not in DRAWS or kwargs.get("generator") is not None:
+            return func(*args, **kwargs)
+        value = next(self.drawn, None)
+        if value is None:
+            raise RuntimeError(
+                f"{func.__name__} draws more than in the first call on batches of this shape: what "
+                "replicas draw may depend on the shape of the batch alone"
+            )
+        return value
+
+
+def _mapped_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
+    """Whether ``_Linear`` serves: not where half precision is chosen."""
+    return (
+        bias is not None
+        and torch._C._are_functorch_transforms_active()
+        and not torch.is_autocast_enabled(x.device.type)
+    )
+
+
+class _AfterStep(nn.Module):
+    """``model.after_step`` as a call, which is all that ``functional_call`` makes."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model: Any = model
+
+    def forward(self) -> None:
+        self.model.after_step()
+
+
+class Replicas(nn.Module):
+    """K models of one architecture as a module, for ``training.fit``.
+
+    Arguments:
+        models: the K models; their parameters are copied. What they have beside parameters and
+            buffers is taken from the first, and is to be equal.
+        seeds: of their random streams, as ``fit`` takes one for a single model.
+        mapped: False computes one replica after another within a step, to compare with.
+
+    Called with batches ``(K, b, *shape)``, as ``data.Together`` makes them, it returns the models'
+    terms, ``(K,)`` each. Parameters and buffers are those of a model with K in front, under
+    ``stack.``: a state dictionary of Replicas is the models' own, stacked.
+
+    A model whose loss looks at values to decide what to compute, as on a ``Submanifold``, cannot be
+    mapped over: its replicas are computed one after another within a step. ``separately`` says
+    why, and is None where they are one computation.
+
+    Raises:
+        ValueError: if there is no model, the seeds are not as many, or parameters differ in shape.
+        NotImplementedError: when called, if the model draws by other functions than ``rand``,
+            ``randn``, ``rand_like``, ``randn_like``, ``randint`` and ``randperm`` (dropout does).
+
+    Example:
+        >>> from manifold_ae import manifolds, models, nn
+        >>> M = manifolds.Sphere(2)
+        >>> vaes = [models.DeltaVAE(M, nn.MLP(64, (16,)), nn.MLP(3, (16,))) for _ in range(5)]
+        >>> Replicas(vaes, seeds=range(5))(torch.rand(5, 32, 64))["elbo"].shape
+        torch.Size([5])
+    """
+
+    def __init__(
+        self, models: Sequence[nn.Module], seeds: Sequence[int], *, mapped: bool = True
+    ) -> None:
+        super().__init__()
+        if not models or len(seeds) != len(models):
+            raise ValueError(
+                f"{len(models)} model(s) and {len(seeds)} seed(s): expected at least one model, "
+                "and a seed for each"
+            )
+        self.members, self.seeds = len(models), tuple(seeds)
+        self.separately: str | None = None if mapped else "asked for"
+        self.stack = _stacked(models)
+        self._noted: dict[Any, list[tuple[torch.device, Draw]]] = {}
+        self._generators: dict[torch.device, list[torch.Generator]] = {}
+        self.begin_epoch(0, 0)
+
+    # ---- what the loop asks for ---------------------------------------------------------------
+
+    def begin_epoch(self, epoch: int, rank: int) -> None:
+        """Start the stream of every replica where the single run with its seed starts it."""
+        self._stream = [mix("epoch", seed, epoch, rank) for seed in self.seeds]
+        self._generators.clear()
+
+    def forward(self, batch: Any, **weights: float) -> dict[str, Tensor]:
+        drawn = self._drawn(batch, weights)
+        if self.separately is None:
+            try:
+                return self._map(self._tensors(), batch, drawn, weights)
+            except RuntimeError as error:
+                if not any(word in str(error) for word in NOT_MAPPED):
+                    raise
+                self.separately = str(error)
+        # Unbound at once: the slope of value[k] is as large as all of value, for every k.
+        rows = {name: value.unbind(0) for name, value in self._tensors().items()}
+        each = [
+            self._one(
+                {name: row[k] for name, row in rows.items()},
+                _part(batch, k),
+                _part(drawn, k),
+                weights,
+            )
+            for k in range(self.members)
+        ]
+        return {name: torch.stack([terms[name] for terms in each]) for name in each[0]}
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """What each model does after a step of the optimiser, if anything."""
+        if not hasattr(self.stack, "after_step"):
+            return
+        called = _AfterStep(self.stack)
+        tensors = {f"model.{name}": value for name, value in self._tensors().items()}
+        # Not mapped: what writes to weights is elementwise, and lerp_ has no rule for it.
+        for k in range(self.members):
+            functional_call(called, _part(tensors, k), ())
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Refused: under ``vmap`` torch.compile differentiates the laws' samplers by itself.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            "replicas are not compiled: torch 2.13 leaves out the derivatives that the samplers "
+            "and divergences bring with them where it compiles what is mapped; leave compile out"
+        )
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Those of a model, if it has any."""
+        own = getattr(self.stack, "parameter_groups", None)
+        return [{"params": list(self.stack.parameters())}] if own is None else own()
+
+    def statistics(self, batch: Any, k: int) -> dict[str, float]:
+        """Figures of replica k on its part of a batch, where the models have some."""
+        model = self.model(k)
+        return getattr(model, "statistics", lambda _: {})(_part(batch, k))
+
+    # ---- one replica --------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def model(self, k: int) -> nn.Module:
+        """A copy of replica k, as a model of its own."""
+        return _replaced(self.stack, lambda name, value: value[k].clone())
+
+    def split(self, last: Checkpoint) -> list[Checkpoint]:
+        """The checkpoint of every replica: what the single run with its seed would have."""
+        lost = last.extra.get("lost", {})
+        shared = {name: value for name, value in last.extra.items() if name != "lost"}
+        found = []
+        for k in range(self.members):
+            model = {name.removeprefix("stack."): v[k].clone() for name, v in last.model.items()}
+            state = {
+                i: {name: v[k].clone() if v.dim() else v.clone() for name, v in values.items()}
+                for i, values in last.optimizer["state"].items()
+            }
+            history = [
+                {name: value for name, value in row.items() if name != "replica"}
+                for row in last.history
+                if row["replica"] == k
+            ]
+            extra = {**shared, "lost": {0: lost[k]}} if k in lost else dict(shared)
+            optimizer = {**copy.deepcopy(last.optimizer), "state": state}
+            found.append(Checkpoint(last.epoch, model, optimizer, history, extra))
+        return found
+
+    @staticmethod
+    def join(parts: Sequence[Checkpoint]) -> Checkpoint:
+        """The checkpoint that ``split`` makes ``parts`` of; ``extra`` is that of the first.
+
+        Raises:
+            ValueError: if they are not of one epoch.
+        """
+        epochs = sorted({part.epoch for part in parts})
+        if len(epochs) != 1:
+            raise ValueError(f"checkpoints of epochs {epochs}: expected those of one epoch")
+        first = parts[0]
+        model = {
+            f"stack.{name}": torch.stack([part.model[name] for part in parts])
+            for name in first.model
+        }
+        state = {
+            i: {
+                name: torch.stack([part.optimizer["state"][i][name] for part in parts])
+                if value.dim()
+                else value.clone()
+                for name, value in values.items()
+            }
+            for i, values in first.optimizer["state"].items()
+        }
+        history = [
+            {"epoch": row["epoch"], "replica": k, **row}
+            for k, part in enumerate(parts)
+            for row in part.history
+        ]
+        history.sort(key=lambda row: row["epoch"])
+        lost = {k: part.extra["lost"][0] for k, part in enumerate(parts) if "lost" in part.extra}
+        extra = {name: value for name, value in first.extra.items() if name != "lost"}
+        extra |= {"lost": lost} if lost else {}
+        optimizer = {**copy.deepcopy(first.optimizer), "state": state}
+        return Checkpoint(epochs[0], model, optimizer, history, extra)
+
+    # ---- the computation ----------------------------------------------------------------------
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {**dict(self.stack.named_parameters()), **dict(self.stack.named_buffers())}
+
+    def _one(
+        self,
+        tensors: dict[str, Tensor],
+        batch: Any,
+        drawn: Sequence[Tensor],
+        weights: Mapping[str, float],
+    ) -> dict[str, Tensor]:
+        with _Given(drawn):
+            return functional_call(self.stack, tensors, (batch,), dict(weights))
+
+    def _map(
+        self,
+        tensors: dict[str, Tensor],
+        batch: Any,
+        drawn: list[Tensor],
+        weights: Mapping[str, float],
+    ) -> dict[str, Tensor]:
+        def one(tensors: dict[str, Tensor], batch: Any, drawn: list[Tensor]) -> dict[str, Tensor]:
+            return self._one(tensors, batch, drawn, weights)
+
+        return vmap(one)(tensors, batch, drawn)
+
+    def _drawn(self, batch: Any, weights: Mapping[str, float]) -> list[Tensor]:
+        """What every replica draws in a step on such a batch, ``(K, *shape)`` each."""
+        leaves, layout = tree_flatten(batch)
+        key = (str(layout), tuple(leaf.shape for leaf in leaves), self.training)
+        if key not in self._noted:
+            self._noted[key] = self._note(batch, weights)
+        return [
+            torch.stack([draw(generator) for generator in self._generators_on(device)])
+            for device, draw in self._noted[key]
+        ]
+
+    @torch.no_grad()
+    def _note(self, batch: Any, weights: Mapping[str, float]) -> list[tuple[torch.device, Draw]]:
+        tensors, batch = _part((self._tensors(), batch), 0)
+        # Cloned: a model may write to its buffers.
+        tensors = {name: value.clone() for name, value in tensors.items()}
+        cuda = sorted({value.device.index for value in tensors.values() if value.is_cuda})
+        with torch.random.fork_rng(devices=cuda):
+            torch.manual_seed(0)
+            with _Noted() as noted:
+                functional_call(self.stack, tensors, (batch,), dict(weights))
+            left = _random_state(cuda)
+            torch.manual_seed(0)
+            for _, draw in noted.draws:
+                draw(None)
+            # Who draws by other means leaves torch's generators elsewhere.
+            if not all(map(torch.equal, left, _random_state(cuda))):
+                raise NotImplementedError(
+                    f"{type(self.stack).__name__} draws random numbers by other functions than "
+                    f"{', '.join(f.__name__ for f in DRAWS)}, as dropout does: its replicas cannot "
+                    "be given streams of their own; train one seed at a time"
+                )
+        return noted.draws
+
+    def _generators_on(self, device: torch.device) -> list[torch.Generator]:
+        if device not in self._generators:
+            self._generators[device] = [
+                torch.Generator(device).manual_seed(seed) for seed in self._stream
+            ]
+        return self._generators[device]
+
+
+def _random_state(cuda: Sequence[int]) -> list[Tensor]:
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state(index) for index in cuda)]
+
+
+def _part(tree: Any, k: int) -> Any:
+    """The k-th of what is stacked in every tensor of a tree."""
+    return tree_map_only(Tensor, lambda value: value[k], tree)
+
+
+@torch.no_grad()
+def _replaced(module: nn.Module, value_of: Callable[[str, Tensor], Tensor]) -> nn.Module:
+    """A copy of a module with other values in its parameters and buffers; what is tied stays so."""
+    made = copy.deepcopy(module)
+    known: dict[Tensor, Tensor] = {}
+    tensors = (
+        *made.named_parameters(remove_duplicate=False),
+        *made.named_buffers(remove_duplicate=False),
+    )
+    for name, old in tensors:
+        if old not in known:
+            value = value_of(name, old.detach())
+            is_parameter = isinstance(old, nn.Parameter)
+            known[old] = nn.Parameter(value, old.requires_grad) if is_parameter else value
+        owner, _, leaf = name.rpartition(".")
+        setattr(made.get_submodule(owner), leaf, known[old])
+    return made
+
+
+def _stacked(models: Sequence[nn.Module]) -> nn.Module:
+    """A copy of the first model whose parameters and buffers are those of all, stacked."""
+    every = [{**dict(m.named_parameters()), **dict(m.named_buffers())} for m in models]
+
+    def of_all(name: str, first: Tensor) -> Tensor:
+        values = [own.get(name) for own in every]
+        shapes = [None if value is None else tuple(value.shape) for value in values]
+        if set(shapes) != {tuple(first.shape)}:
+            raise ValueError(
+                f"models have {name!r} of shapes {shapes}: expected models of one architecture"
+            )
+        return torch.stack([own[name] for own in every])
+
+    return _replaced(models[0], of_all)
