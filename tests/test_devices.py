@@ -180,7 +180,7 @@ def test_a_run_on_two_devices_is_one_folder(trained):
 
 @pytest.mark.slow
 def test_the_command_line_starts_its_processes(tmp_path):
-    code = "from manifold_ae.cli import main\nimport sys\nsys.argv.pop(1)\nmain()"
+    code = "from manifold_ae.cli import main\nimport sys\nmain(sys.argv[2:])"
     words = "train vae --manifold circle --data digits --epochs 1 --devices 2 --device cpu --quiet"
     out = tmp_path / "run"
     start(code, str(tmp_path), *words.split(), "--seeds", "2", "--out", str(out))
