@@ -62,6 +62,19 @@ def test_every_space_in_both_settings_where_they_differ(name, preset):
     assert {job.config.data_dir for job in jobs} == {"here"}
 
 
+def test_seeds_together_are_the_same_runs():
+    table = paper.TABLES["table2"]
+    apart = table.jobs(seeds=3)
+    together = table.jobs(seeds=3, together=True)
+    expected = {
+        (f"{job.folder}/seed-{seed}", job.config.replace(seed=seed, seeds=1))
+        for job in together
+        if job.config.seeds > 1
+        for seed in range(3)
+    }
+    assert expected == {(job.folder, job.config) for job in apart if "extra" not in job.folder}
+
+
 def test_presets_and_counts_that_cannot_be():
     table = paper.TABLES["table1"]
     with pytest.raises(ValueError, match="preset = 'long'"):

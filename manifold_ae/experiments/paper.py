@@ -7,6 +7,7 @@ References:
 
 import math
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from manifold_ae.experiments.vae import VAE
@@ -98,6 +99,7 @@ class Table:
         *,
         seeds: int | None = None,
         epochs: int | None = None,
+        together: bool = False,
         **where: Any,
     ) -> list[Job]:
         """Every run of the table, seeds outermost, so that what is done early spans the table.
@@ -106,6 +108,8 @@ class Table:
             preset: ``"quick"``, for two cores and 20 minutes, or ``"paper"``, the paper's own.
             seeds: how many, in place of the preset's.
             epochs: of every run, in place of the preset's; trials are shortened to fit.
+            together: whether the seeds of a cell are one job, trained as one computation; their
+                runs end in the same folders.
             where: fields that say where it runs, such as ``data_dir`` and ``device``.
 
         Raises:
@@ -120,14 +124,22 @@ class Table:
         fields = {**self.common, **fields, **where}
         if epochs is not None:
             fields["epochs"] = epochs
+        count = seeds or count
+        cells = [
+            (setting, manifold)
+            for setting in SETTINGS
+            for manifold in SPACES
+            # On Rᵈ the kernel is a Gaussian: there is nothing to walk or to clamp.
+            if setting == "exact" or not manifold.startswith("euclidean")
+        ]
         found = []
-        for seed in range(seeds or count):
-            for setting, own in SETTINGS.items():
-                for manifold in SPACES:
-                    # On Rᵈ the kernel is a Gaussian: there is nothing to walk or to clamp.
-                    if setting == "exact" or not manifold.startswith("euclidean"):
-                        values = fields | own | {"manifold": manifold, "seed": seed}
-                        found.append(Job(self.folder(setting, manifold, seed), _config(values)))
+        for seed in range(1 if together else count):
+            for setting, manifold in cells:
+                folder = PurePosixPath(self.folder(setting, manifold, seed))
+                values = fields | SETTINGS[setting] | {"manifold": manifold, "seed": seed}
+                if together:
+                    folder, values = folder.parent, values | {"seeds": count}
+                found.append(Job(str(folder), _config(values)))
         for name, own in self.extra.items():
             values = fields | own | {"seed": 0}
             found.append(Job(f"extra/{name}", _config(values)))

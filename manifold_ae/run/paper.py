@@ -40,7 +40,8 @@ def reproduce(
     """Train, evaluate and draw every run of a table that is not done yet.
 
     A run that was interrupted goes on from its checkpoint. Started by torchrun, each process takes
-    its share of the runs; ``collect`` gathers them.
+    its share of the runs; ``collect`` gathers them. On a GPU the seeds of a cell are trained as one
+    computation.
 
     Arguments:
         name: ``"table1"`` or ``"table2"``.
@@ -60,7 +61,7 @@ def reproduce(
     if on_gpu and world > 1 and ":" not in device:
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     jobs = table_of(name).jobs(
-        preset, seeds=seeds, epochs=epochs, data_dir=data_dir, device=device
+        preset, seeds=seeds, epochs=epochs, together=on_gpu, data_dir=data_dir, device=device
     )[rank::world]
     cores = os.cpu_count() or 1
     count = workers if workers is not None else (1 if on_gpu or world > 1 else cores)

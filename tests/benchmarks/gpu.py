@@ -37,6 +37,8 @@ def parts(arguments: argparse.Namespace) -> dict[str, list[str]]:
 
     reference, mnist = Path(arguments.reference), arguments.data_dir
     rounds = ["--rounds", "2"] if quick else []
+    tables = arguments.folder / "tables"
+    short = ["--seeds", "1", "--epochs", "1"]
     few = ["--manifolds", "sphere:2", "--seeds", "1", "--epochs", "1", "--num-samples", "5"]
     return {
         "tests": ["-m", "pytest", "-q", "--device", device, *tests],
@@ -48,6 +50,15 @@ def parts(arguments: argparse.Namespace) -> dict[str, list[str]]:
         "mnist": script("mnist", "--data-dir", mnist, *(few if quick else ["--seeds", "1"]))
         if Path(mnist).is_dir()
         else [],
+        **{
+            name: [
+                *("-m", "manifold_ae", "reproduce", name, "--data-dir", mnist),
+                *("--out", str(tables / name), "--device", device, "--preset"),
+                *(("quick", *short) if quick else ("paper",)),
+            ]
+            for name in ("table1", "table2")
+            if name == "table2" or Path(mnist).is_dir()
+        },
     }
 
 
