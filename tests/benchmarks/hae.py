@@ -39,8 +39,11 @@ SOLID = {
     "traces": 8000, "epochs": 15, "restarts": 1,
 }  # fmt: skip
 UNSEEN = {"data": "sprites", **SMALL, "hold_out": "combinations"}
-#: Convolutions take three times as long a step, and no trials.
-CONV = {**UNSEEN, "network": "conv", "padding": "circular", "lr": 2e-3, "restarts": 1}
+#: One start of convolutions may wait long before the second axis is learned; trials tell.
+CONV = {
+    **UNSEEN, "network": "conv", "padding": "circular", "lr": 2e-3, "restarts": 4,
+    "restart_epochs": 5,
+}  # fmt: skip
 
 #: Experiment → the name of a run → what differs from the defaults.
 EXPERIMENTS: dict[str, dict[str, dict[str, Any]]] = {
@@ -65,6 +68,7 @@ EXPERIMENTS: dict[str, dict[str, dict[str, Any]]] = {
         "unstructured": {**UNSEEN, "model": "unstructured"},
         "actions ignored": {**UNSEEN, "model": "still"},
         "convolutions": CONV,
+        "convolutions, one start": {**CONV, "restarts": 1},
         "convolutions, smaller gap": {**CONV, "hold_out_bins": 8},
         "convolutions, unstructured": {**CONV, "model": "unstructured"},
         "convolutions, actions ignored": {**CONV, "model": "still"},
