@@ -119,6 +119,13 @@ def test_a_scrambled_perceptron_is_not_told_products(dtype):
 
 
 @pytest.mark.parametrize("name", KINDS)
+def test_coefficients_are_what_the_entries_are_made_of(name, dtype, device, generator):
+    rho = representation(name, dtype, device)
+    X = torch.rand(7, 2, generator=generator, dtype=dtype).to(device)
+    torch.testing.assert_close(rho._phi(X), rho.features(X) @ rho.coefficients().mT)
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_entries_are_linear_in_the_features(name, dtype, device, generator):
     """A change of the coefficients moves the entries by that times the features."""
     rho = representation(name, dtype, device)
@@ -153,7 +160,8 @@ def test_normal_equations_are_those_of_the_whole_jacobian(name, generator):
     X = torch.rand(11, 2, generator=generator, dtype=torch.float64)
     x, y = torch.rand(2, 11, rho.size, generator=generator, dtype=torch.float64)
     with torch.no_grad():
-        A, b = settling._matrix(rho, X, x, y), settling._right_side(rho, X, x, y)
+        U = torch.eye(rho.layout.entries, dtype=torch.float64)
+        A, b = settling._matrix(rho, U, X, x, y), settling._right_side(rho, U, X, x, y)
     f = rho.features(X).detach()
     start = rho._phi(X).detach()
 
@@ -249,6 +257,42 @@ def test_what_cannot_settle_is_refused(generator):
         TINY.replace(settle_steps=-1)
     with pytest.raises(ValueError, match="settle_steps = 1: model = 'still' does not have it"):
         HAE(model="still", settle_steps=1)
+
+
+def test_generators_that_nearly_lie_in_the_image_of_the_algebra_are_put_there(generator):
+    """Soft blocks that turn two planes in some basis: six entries, of which two directions."""
+    rho = LearnedRepresentation(Torus(2), 4, blocks="soft").double()
+    basis = torch.linalg.qr(torch.randn(4, 4, generator=generator, dtype=torch.float64))[0]
+    row, column = torch.triu_indices(4, 4, 1)
+    planes = torch.zeros(2, 4, 4, dtype=torch.float64)
+    planes[0, 0, 1] = planes[1, 2, 3] = -1
+    T = basis @ (planes - planes.mT) @ basis.mT
+    rho.weight.data = T[:, row, column].mT.contiguous()
+    exact = rho.coefficients()
+    X = defects.random_actions(rho.group, 50, generator=generator, dtype=torch.float64)
+    U = settling.image(rho, X)
+    torch.testing.assert_close(U @ U.mT @ exact, exact)
+    assert U.shape == (6, 2)
+    rho.weight.data += 0.5 * torch.randn(6, 2, generator=generator, dtype=torch.float64)
+    wide = LearnedRepresentation(
+        Torus(2), 4, blocks="soft", phi="mlp", hidden=(50,), activation="tanh"
+    ).double()
+    assert settling.image(wide, 3 * X).shape == (6, 6)
+
+
+def test_what_is_worse_in_the_end_is_not_kept(generator, monkeypatch):
+    rho = representation("beside a linear map", torch.float64)
+    before = rho.coefficients()
+    z, actions = exact_traces(50, 2, torch.float64, generator)
+
+    def spoil(rho, *given):
+        rho.add_to_coefficients(torch.ones_like(before))
+
+    errors = iter([1.0, 2.0])
+    monkeypatch.setattr(settling, "_descend", spoil)
+    monkeypatch.setattr(settling, "_error", lambda *given, **options: next(errors))
+    settling.settle(model_of(rho), z, actions, steps=2)
+    torch.testing.assert_close(rho.coefficients(), before, atol=1e-12, rtol=0)
 
 
 # ---- in a run -------------------------------------------------------------------------------

@@ -215,6 +215,17 @@ class LearnedRepresentation(nn.Module):
         return torch.cat([*parts, torch.ones_like(hidden[..., :1])], -1)
 
     @torch.no_grad()
+    def coefficients(self) -> Tensor:
+        """Those of ``features``, (W, V, b), of shape ``(entries, p)``; a copy."""
+        if self.network is None:
+            return self.weight.clone()
+        assert isinstance(self.network, nn.Sequential)
+        last = self.network[-1]
+        assert isinstance(last, nn.Linear)
+        parts = [self.weight] if self.skip else []
+        return torch.cat([*parts, last.weight, last.bias.unsqueeze(-1)], -1)
+
+    @torch.no_grad()
     def add_to_coefficients(self, change: Tensor) -> None:
         """Add to the coefficients of ``features``, of shape ``(entries, p)``, in place."""
         if self.network is None:

@@ -10,12 +10,18 @@ with D the diagonal of the matrix of the normal equations (Levenberg and Marquar
 matrix is Σ JᵀJ ⊗ f fᵀ, so that it costs a few products of matrices. Θ is near where it is going:
 the matrix is that of the first step in all of them.
 
+Of a homomorphism the generators φ(g) lie in the image of the Lie algebra, of dim G dimensions at
+most. Where those of a perceptron nearly do, as those of soft blocks that have found their planes,
+they are projected on it, Θ ← U Uᵀ Θ with orthonormal columns U, and δ is sought as U c: fewer
+unknowns are less disturbed by the errors of latents.
+
 Of a perceptron, what gradient descent leaves of its error is small beside the errors of single
 latents, which do not add up along a sequence; its own do, and after T actions have grown by √T.
 The sum over all traces averages the former away.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,13 +31,15 @@ from manifold_ae.groups import LearnedRepresentation, LieGroup
 from manifold_ae.groups.logarithm import has_principal_log
 from manifold_ae.models import HomomorphismAutoencoder
 
-__all__ = ["LEFT_OUT", "can_settle", "settle", "transitions_of"]
+__all__ = ["LEFT_OUT", "can_settle", "image", "settle", "transitions_of"]
 
 #: The most unknowns, whose normal equations take 130 MB.
 MOST = 4000
 #: Values of λ that are tried, on one trace of so many that are left out.
 DAMPINGS = tuple(10.0**-k for k in range(2, 12))
 LEFT_OUT = 5
+#: The part of the generators' energy that may lie outside of dim G dimensions and is taken off.
+OUTSIDE = 1e-3
 #: Rows of (1) at a time.
 CHUNK = 8192
 
@@ -53,6 +61,7 @@ def settle(model: HomomorphismAutoencoder, z: Tensor, actions: Tensor, *, steps:
         z: the latents of the observations of traces, ``(n, T + 1, size)``.
         actions: ``(n, T, group.dim)``.
         steps: of Gauss and Newton; it ends sooner where one does not better the traces left out.
+            What is not better on them in the end than before is not kept.
 
     Raises:
         ValueError: if there is nothing to settle, or too much; or fewer traces than ``LEFT_OUT``.
@@ -71,9 +80,34 @@ def settle(model: HomomorphismAutoencoder, z: Tensor, actions: Tensor, *, steps:
     chosen = torch.arange(len(z), device=z.device) % LEFT_OUT == 0
     fitted, kept = (transitions_of(rho, z[rows], actions[rows]) for rows in (~chosen, chosen))
     with torch.no_grad():
-        A = _matrix(rho, *fitted) if steps else torch.empty(0)
+        start, error_at_start = rho.coefficients(), _error(rho, *kept)
+        U = image(rho, fitted[0])
+        rho.add_to_coefficients((U @ U.mT).to(start) @ start - start)
+        _descend(rho, U, fitted, kept, steps)
+        if _error(rho, *kept) > error_at_start:
+            rho.add_to_coefficients(start - rho.coefficients())
+
+
+def image(rho: LearnedRepresentation, X: Tensor) -> Tensor:
+    """U: orthonormal directions ``(entries, r)``, in which the entries of φ(X) lie.
+
+    dim G of them where the entries nearly do, all of them elsewhere.
+    """
+    with torch.no_grad():
+        entries = rho._phi(X).double()
+        values, vectors = torch.linalg.eigh(entries.mT @ entries)
+    outside = values[: max(0, len(values) - rho.group.dim)].clamp_min(0.0).sum()
+    if outside <= OUTSIDE * values.sum():
+        return vectors[:, -rho.group.dim :]
+    return torch.eye(len(values), dtype=torch.float64, device=X.device)
+
+
+def _descend(rho: LearnedRepresentation, U: Tensor, fitted: Any, kept: Any, steps: int) -> None:
+    """Steps of (1) along U, with the traces fitted and kept, as by ``transitions_of``."""
+    if steps:
+        A = _matrix(rho, U, *fitted)
         for _ in range(steps):
-            b = _right_side(rho, *fitted)
+            b = _right_side(rho, U, *fitted)
             before, best, change = _error(rho, *kept), torch.inf, torch.zeros_like(b)
             for damping in DAMPINGS:
                 matrix = A + torch.diag(damping * A.diagonal() + _least(A))
@@ -82,12 +116,13 @@ def settle(model: HomomorphismAutoencoder, z: Tensor, actions: Tensor, *, steps:
                 if info.item():
                     continue
                 found = torch.cholesky_solve(b.unsqueeze(-1), factor).squeeze(-1)
+                found = U @ found.unflatten(0, (U.shape[1], -1))
                 error = _error(rho, *kept, change=found)
                 if error < best:
                     best, change = error, found
             if not best < before:
                 return
-            rho.add_to_coefficients(_shaped(rho, change).to(z.dtype))
+            rho.add_to_coefficients(change.to(kept[0].dtype))
 
 
 def transitions_of(
@@ -122,10 +157,6 @@ def _unknowns(rho: LearnedRepresentation) -> int:
     return rho.layout.entries * rho.features(like.new_zeros(1, rho.group.dim)).shape[-1]
 
 
-def _shaped(rho: LearnedRepresentation, change: Tensor) -> Tensor:
-    return change.unflatten(0, (rho.layout.entries, -1))
-
-
 def _least(A: Tensor) -> Tensor:
     """Of features that never occur, the diagonal is zero: their weights stay as they are."""
     return torch.finfo(A.dtype).eps * A.diagonal().mean()
@@ -139,33 +170,32 @@ def _error(
     for g, before, after in zip(X.split(CHUNK), x.split(CHUNK), y.split(CHUNK), strict=True):
         entries = rho._phi(g).double()
         if change is not None:
-            entries = entries + rho.features(g).double() @ _shaped(rho, change).mT
+            entries = entries + rho.features(g).double() @ change.mT
         gap = rho.act_by_entries(entries, before.double()) - after
         total += gap.square().sum().item()
     return total / len(X)
 
 
 def _chunks(
-    rho: LearnedRepresentation, X: Tensor, x: Tensor, y: Tensor
+    rho: LearnedRepresentation, U: Tensor, X: Tensor, x: Tensor, y: Tensor
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Features f, J and z' − ρ(g) z, in float64, of some rows at a time."""
-    units = torch.eye(rho.layout.entries, dtype=torch.float64, device=x.device)
+    """Features f, J U and z' − ρ(g) z, in float64, of some rows at a time."""
     for g, before, after in zip(X.split(CHUNK), x.split(CHUNK), y.split(CHUNK), strict=True):
         entries, z = rho._phi(g).double(), before.double()
 
         def moved(e: Tensor, z: Tensor = z) -> Tensor:
             return rho.act_by_entries(e, z)
 
-        J = torch.stack([jvp(moved, (entries,), (u.expand_as(entries),))[1] for u in units], -1)
+        J = torch.stack([jvp(moved, (entries,), (u.expand_as(entries),))[1] for u in U.mT], -1)
         yield rho.features(g).double(), J, after - moved(entries)
 
 
-def _matrix(rho: LearnedRepresentation, X: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Σ JᵀJ ⊗ f fᵀ, by entries and features."""
-    count = rho.layout.entries
-    p = _unknowns(rho) // count
+def _matrix(rho: LearnedRepresentation, U: Tensor, X: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Σ JᵀJ ⊗ f fᵀ, by directions U and features."""
+    count = U.shape[1]
+    p = _unknowns(rho) // len(U)
     A = torch.zeros(count, p, count, p, dtype=torch.float64, device=x.device)
-    for f, J, _ in _chunks(rho, X, x, y):
+    for f, J, _ in _chunks(rho, U, X, x, y):
         JJ = J.mT @ J
         for k in range(count):
             for m in range(k, count):
@@ -176,7 +206,9 @@ def _matrix(rho: LearnedRepresentation, X: Tensor, x: Tensor, y: Tensor) -> Tens
     return A.reshape(count * p, count * p)
 
 
-def _right_side(rho: LearnedRepresentation, X: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def _right_side(rho: LearnedRepresentation, U: Tensor, X: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Σ Jᵀ(z' − ρ(g) z) ⊗ f."""
-    parts = [(J.mT @ gap.unsqueeze(-1)).squeeze(-1).mT @ f for f, J, gap in _chunks(rho, X, x, y)]
+    parts = [
+        (J.mT @ gap.unsqueeze(-1)).squeeze(-1).mT @ f for f, J, gap in _chunks(rho, U, X, x, y)
+    ]
     return torch.stack(parts).sum(0).flatten()

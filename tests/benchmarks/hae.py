@@ -30,11 +30,9 @@ PI = math.pi
 SMALL = {"world": ("size=16",)}
 #: A perceptron sees actions of all sizes, as it does not reach beyond. It is settled by as many
 #: transitions as it has weights to settle, and many more: six times the traces, in epochs six
-#: times as long, of which there are fewer. A larger weight of the frequency would put off that the
-#: second angle is found.
+#: times as long, of which there are fewer.
 PERCEPTRON = {
-    "phi": "mlp", "largest": PI, "traces": 60000, "epochs": 4, "restarts": 3, "restart_epochs": 1,
-    "frequency_weight": 0.003,
+    "phi": "mlp", "largest": PI, "traces": 60000, "epochs": 4, "restart_epochs": 1,
 }  # fmt: skip
 SOFT = {**PERCEPTRON, "blocks": "soft", "size": 4, "phi_hidden": (256, 256)}
 #: As Keurti et al. have it, with nothing beside it and no end of its own.
