@@ -29,6 +29,7 @@ def limits() -> Any:
         assert spec is not None and spec.loader is not None
         module = sys.modules["limits"] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
+        module.JUDGED = 200  # for speed
         yield module
     finally:
         sys.path.remove(str(SCRIPT.parent))
@@ -75,7 +76,7 @@ def test_an_error_is_measured_against_what_noise_allows(exact, limits, dataset):
         dataset.test_labels + noise, dataset, torch.eye(2), exact=exact, sampled=False
     )
     # The mean length of a vector of two normals is √(π/2) of their deviation: 0.313.
-    assert told["error"] == pytest.approx(0.25 * math.sqrt(math.pi / 2), abs=0.03)
+    assert told["error"] == pytest.approx(0.25 * math.sqrt(math.pi / 2), abs=0.05)
     assert told["captured"] == (told["error"] <= max(0.3, 2 * exact))
 
 
@@ -161,13 +162,15 @@ def test_without_the_rival_the_way_out_is_named(limits, cell, dataset, monkeypat
         limits.toroidal(cell, dataset, 0)
 
 
-@pytest.mark.parametrize("refusals", [0, 1, 2])
-def test_the_rival_is_asked_twice_before_it_fails(refusals, limits, cell, dataset, monkeypatch):
+@pytest.mark.parametrize(("refusals", "components"), [(0, None), (1, 4), (2, None)])
+def test_the_rival_is_asked_twice_before_it_fails(
+    refusals, components, limits, cell, dataset, monkeypatch
+):
     asked = []
 
     class Coordinates:
         def __init__(self, x: np.ndarray, landmarks: int) -> None:
-            assert x.shape == (len(dataset.test), 64 * 64)
+            assert x.shape == (len(dataset.test), components or 64 * 64)
 
         def get_coordinates(self, *, cocycle_idxs: list[int], standard_range: bool) -> Any:
             asked.append(standard_range)
@@ -176,7 +179,7 @@ def test_the_rival_is_asked_twice_before_it_fails(refusals, limits, cell, datase
             return list(dataset.test_labels.numpy().T)
 
     monkeypatch.setitem(sys.modules, "dreimac", SimpleNamespace(ToroidalCoords=Coordinates))
-    told = limits.toroidal(cell, dataset, 0)
+    told = limits.toroidal(cell, dataset, 0, components)
     assert asked == [True, False][: refusals + 1]
     assert told["captured"] == (refusals < 2)
     assert told.get("refused", []) == ["too short"] * (2 if refusals == 2 else 0)
