@@ -123,17 +123,27 @@ def test_an_encoder_that_jumps_has_no_windings(limits, cell):
 
 def test_the_exact_posterior_reaches_the_bound_of_cramer_and_rao(limits, cell):
     picture = cell.picture(0)
-    rows = PeriodicPicture.translate
-    shift = torch.zeros(2, dtype=torch.float64)
-    slopes = torch.autograd.functional.jacobian(lambda s: rows(picture, s).flatten(), shift)
+    steps = 1e-4 * torch.eye(2, dtype=torch.float64)
+    slopes = (picture.translate(steps) - picture.translate(-steps)).flatten(1).mT / 2e-4
     information = slopes.mT @ slopes / cell.noise**2
     bound = torch.linalg.inv(information).trace().sqrt().item()
-    shifts = 2 * math.pi * torch.rand(400, 2)
+    shifts = 2 * math.pi * torch.rand(200, 2)
     x = picture.translate(shifts)
-    means = limits.posterior_mean(picture, x + cell.noise * torch.randn_like(x), cell.noise)
+    means = limits.posterior_mean(picture, x + cell.noise * torch.randn_like(x), cell.noise, fine=2)
     away = torch.atan2((means - shifts).sin(), (means - shifts).cos())
-    # Of 400 errors the root mean square is known to 3.5 %.
-    assert away.square().sum(-1).mean().sqrt().item() == pytest.approx(bound, rel=0.14)
+    # Of 200 errors the root mean square is known to 5 %.
+    assert away.square().sum(-1).mean().sqrt().item() == pytest.approx(bound, rel=0.2)
+
+
+def test_the_posterior_by_series_is_that_by_templates(limits, cell):
+    picture, noise = cell.picture(0), 2.0
+    x = picture.translate(torch.rand(5, 2, dtype=torch.float64))
+    x = x + noise * torch.randn_like(x)
+    turns = torch.arange(64, dtype=torch.float64) * (2 * math.pi / 64)
+    grid = torch.cartesian_prod(turns, turns)
+    likely = (x.flatten(1) @ picture.translate(grid).flatten(1).mT / noise**2).softmax(-1)
+    expected = torch.atan2(likely @ grid.sin(), likely @ grid.cos())
+    torch.testing.assert_close(limits.posterior_mean(picture, x, noise, fine=1), expected)
 
 
 def test_a_curriculum_ends_at_the_picture_itself(limits, cell, dataset):
