@@ -7,7 +7,7 @@ from manifold_ae.experiments.config import NETWORKS, PADDINGS, Configuration
 __all__ = ["HAE", "MODELS", "PHIS"]
 
 #: What moves latents: a learned representation, or something to compare it with.
-MODELS = ("hae", "given", "givens", "unstructured", "still")
+MODELS = ("hae", "affine", "given", "givens", "unstructured", "still")
 PHIS = ("auto", "linear", "mlp", "lookup")
 
 
@@ -36,7 +36,8 @@ class HAE(Configuration):
     likelihood: str = "gaussian"
 
     # The model.
-    #: What moves latents: hae, or a baseline.
+    #: What moves latents: hae; affine, of scale-translation:n alone, which has its form and learns
+    #: a projection to size - 1 dimensions, or none without a size; or a baseline.
     model: str = "hae"
     #: "auto": linear on a Lie group, lookup on a finite one.
     phi: str = "auto"
@@ -143,7 +144,8 @@ class HAE(Configuration):
         # What a baseline would not look at is refused, not ignored.
         names = ("phi", "blocks", "orthogonal", "scramble", "settle_steps")
         learned = names if self.model != "hae" else ()
-        for name in (*learned, *(("size", "free") if self.model == "given" else ())):
+        others = {"affine": ("free",), "given": ("size", "free")}
+        for name in (*learned, *others.get(self.model, ())):
             if getattr(self, name) != getattr(HAE, name):
                 raise ValueError(
                     f"{name} = {getattr(self, name)!r}: model = {self.model!r} does not have it; "

@@ -64,6 +64,7 @@ class AffineRepresentation(nn.Module):
                 f"{group!r} have {n} dimensions; leave it out for all of them, as they are"
             )
         self.group, self.size = group, n + 1 if size is None else size
+        self.block_sizes = (self.size,)  # what the last coordinate moves, no basis parts from it
         self.projection: nn.Parameter | None = None
         if size is not None:
             self.projection = nn.Parameter(nn.init.orthogonal_(torch.empty(size - 1, n)))
@@ -108,6 +109,12 @@ class AffineRepresentation(nn.Module):
         """φ of actions, of shape ``(*, size, size)``."""
         a, moved = self._parts(action)
         return homogeneous(torch.diag_embed(a.expand(moved.shape)), moved, 0.0)
+
+    def generators(self) -> Tensor:
+        """φ of the basis of the Lie algebra, of shape ``(n + 1, size, size)``: for small n."""
+        like = next(self.parameters(), torch.empty(0))
+        eye = torch.eye(self.group.dim, dtype=like.dtype, device=like.device)
+        return self.generator(eye)
 
     def code(self, x: Tensor) -> Tensor:
         """(Px, 1) of shape ``(*, size)`` for points x ``(*, n)``: the code that ρ moves exactly.

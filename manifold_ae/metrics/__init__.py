@@ -1,13 +1,22 @@
 """Measures of what was learned."""
 
-from manifold_ae.metrics.actions import ActionDefects, action_defects, residual_of_moves
+from manifold_ae.metrics.actions import (
+    ActionDefects,
+    action_defects,
+    probed_defects,
+    residual_of_moves,
+)
 from manifold_ae.metrics.alignment import Alignment, align, align_matrices
 from manifold_ae.metrics.blocks import Blocks, find_blocks, off_block_energy
 from manifold_ae.metrics.continuity import Continuity, continuity
 from manifold_ae.metrics.coverage import Coverage, coverage
 from manifold_ae.metrics.degree import Degree, degree, degree_integral, signed_preimages
 from manifold_ae.metrics.disentanglement import Disentanglement, GivenFactor, d_lsbd, dispersion
-from manifold_ae.metrics.equivariance import equivariance_error, trace_equivariance
+from manifold_ae.metrics.equivariance import (
+    equivariance_error,
+    trace_equivariance,
+    transition_error,
+)
 from manifold_ae.metrics.homomorphism import HomomorphismDefects, homomorphism_defects
 from manifold_ae.metrics.likelihood import evaluate_bound
 from manifold_ae.metrics.persistence import (
@@ -63,11 +72,13 @@ __all__ = [
     "homomorphism_defects",
     "induced_matrix",
     "off_block_energy",
+    "probed_defects",
     "residual_of_moves",
     "rollout_errors",
     "sample_quality",
     "signed_preimages",
     "sliced_wasserstein",
     "trace_equivariance",
+    "transition_error",
     "winding_matrix",
 ]

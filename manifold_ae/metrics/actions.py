@@ -8,6 +8,9 @@ traces, on products of neighbours, and on the product of a whole trace,
 Small actions are near the identity, and so are matrices that know nothing of them: with 0.1 between
 ρ(g) and I no map that stays as near can be wrong by more than 20 %. So beside every error relative
 to ρ stands one relative to what ρ moves, ρ − I.
+
+Large matrices are not made: for ξ standard normal E |M ξ|² = |M|², and a ρ that moves vectors
+without its matrices (``act``) is measured by what it does to some of these.
 """
 
 import math
@@ -20,7 +23,7 @@ from torch import Tensor
 from manifold_ae.groups import Group, LieGroup, defects
 from manifold_ae.metrics.alignment import Alignment
 
-__all__ = ["ActionDefects", "action_defects", "residual_of_moves"]
+__all__ = ["ActionDefects", "action_defects", "probed_defects", "residual_of_moves"]
 
 
 class _Represents(Protocol):
@@ -28,6 +31,15 @@ class _Represents(Protocol):
     size: int
 
     def __call__(self, action: Tensor, /) -> Tensor: ...
+
+
+class _Moves(Protocol):
+    size: int
+
+    @property
+    def group(self) -> Group: ...
+
+    def act(self, action: Tensor, z: Tensor, /) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -70,14 +82,7 @@ def action_defects(rho: _Represents, actions: Tensor) -> ActionDefects:
         >>> action_defects(Defining(ScaleTranslation(2)), actions).composition < 1e-5
         True
     """
-    if actions.ndim != 3 or actions.shape[1] < 2 or not len(actions):
-        raise ValueError(
-            f"actions has shape {tuple(actions.shape)}: expected (n, T, dim) with n at least 1 and "
-            "T at least 2, so that there are products"
-        )
-    group = rho.group
-    if not isinstance(group, LieGroup):
-        raise ValueError(f"rho is of {group!r}, which is finite: see homomorphism_defects")
+    group = _require(rho.group, actions)
     g, h = actions[:, :-1].flatten(0, 1), actions[:, 1:].flatten(0, 1)
     matrices = rho(actions)
     whole = rho(_products(group, g, h))
@@ -91,6 +96,75 @@ def action_defects(rho: _Represents, actions: Tensor) -> ActionDefects:
         inverse=defects.inverse_error(rho, g).item(),
         identity=defects.identity_error(rho, dtype=actions.dtype, device=actions.device).item(),
     )
+    return _finite(found)
+
+
+@torch.no_grad()
+def probed_defects(
+    rho: _Moves, actions: Tensor, *, probes: int = 16, generator: torch.Generator | None = None
+) -> ActionDefects:
+    """As ``action_defects``, by what ρ does to random vectors: no matrix is made.
+
+    Norms are those of estimates |M Ξ|/√k for k probes Ξ: right to about 1/√(2k) where M has rank 1,
+    and better the more M is of full rank. Where ρ is a homomorphism both are rounding.
+
+    Arguments:
+        rho: with ``act(action, z)`` → ρ(action) z, and the Lie ``group`` of the actions.
+        actions: coordinates of the Lie algebra, of shape ``(n, T, dim)``, T at least 2.
+        probes: k.
+        generator: where the probes come from.
+
+    Raises:
+        ValueError: as ``action_defects``, and if there is no probe.
+
+    Example:
+        >>> from manifold_ae.groups import AffineRepresentation, ScaleTranslation
+        >>> rho, actions = AffineRepresentation(ScaleTranslation(784)), torch.ones(4, 3, 785) / 9
+        >>> probed_defects(rho, actions).homomorphism_of_moves < 1e-5
+        True
+    """
+    group = _require(rho.group, actions)
+    if isinstance(probes, bool) or not isinstance(probes, int) or probes < 1:
+        raise ValueError(f"probes={probes!r}: expected an integer of at least 1")
+    place = actions.device if generator is None else generator.device
+    shape = (probes, rho.size)
+    z = torch.randn(shape, generator=generator, dtype=actions.dtype, device=place)
+    z = z.to(actions.device)
+
+    def moved(X: Tensor, z: Tensor) -> Tensor:
+        return rho.act(X.unsqueeze(-2), z)
+
+    g, h = actions[:, :-1].flatten(0, 1), actions[:, 1:].flatten(0, 1)
+    whole = moved(_products(group, g, h), z)
+    wrong = _norm(whole - moved(h, moved(g, z)))
+    product, path = actions[:, 0], moved(actions[:, 0], z)
+    for t in range(1, actions.shape[1]):
+        product = _products(group, product, actions[:, t])
+        path = moved(actions[:, t], path)
+    end = moved(product, z)
+    return _finite(
+        ActionDefects(
+            homomorphism=wrong / _norm(whole),
+            homomorphism_of_moves=_over(wrong, _norm(whole - z)),
+            composition=_or_infinite(_norm(end - path) / _norm(end)),
+            inverse=_norm(moved(-g, moved(g, z)) - z) / _norm(z),
+            identity=_norm(moved(torch.zeros_like(g[:1]), z) - z) / _norm(z),
+        )
+    )
+
+
+def _require(group: Group, actions: Tensor) -> LieGroup:
+    if actions.ndim != 3 or actions.shape[1] < 2 or not len(actions):
+        raise ValueError(
+            f"actions has shape {tuple(actions.shape)}: expected (n, T, dim) with n at least 1 and "
+            "T at least 2, so that there are products"
+        )
+    if not isinstance(group, LieGroup):
+        raise ValueError(f"rho is of {group!r}, which is finite: see homomorphism_defects")
+    return group
+
+
+def _finite(found: ActionDefects) -> ActionDefects:
     for name, value in asdict(found).items():
         if not math.isfinite(value) and name != "composition":
             raise ValueError(f"rho has an error {name} of {value}: expected finite matrices")
@@ -103,7 +177,11 @@ def _composition(rho: _Represents, group: LieGroup, actions: Tensor, matrices: T
         product = _products(group, product, actions[:, t])
         moved = matrices[:, t] @ moved
     whole = rho(product)
-    error = _norm(whole - moved) / _norm(whole)
+    return _or_infinite(_norm(whole - moved) / _norm(whole))
+
+
+def _or_infinite(error: float) -> float:
+    """An error, infinite where matrices overflow."""
     return error if math.isfinite(error) else math.inf
 
 

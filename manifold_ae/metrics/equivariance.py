@@ -14,7 +14,7 @@ from torch import Tensor
 
 from manifold_ae.metrics._checks import finite, same, traces
 
-__all__ = ["equivariance_error", "trace_equivariance"]
+__all__ = ["equivariance_error", "trace_equivariance", "transition_error"]
 
 
 def equivariance_error(z: Tensor, moved: Tensor, matrices: Tensor) -> float:
@@ -37,11 +37,33 @@ def equivariance_error(z: Tensor, moved: Tensor, matrices: Tensor) -> float:
     """
     if z.ndim < 2:
         raise ValueError(f"z has shape {tuple(z.shape)}: expected (*, d), with two latents or more")
-    same("moved", moved, z.shape, "that of z")
     same("matrices", matrices, (*z.shape, z.shape[-1]), "a d × d matrix for every latent of z")
+    double = finite("z", z).unsqueeze(-1)
+    return transition_error(z, moved, (finite("matrices", matrices) @ double).squeeze(-1))
+
+
+def transition_error(z: Tensor, moved: Tensor, predicted: Tensor) -> float:
+    r"""E \|z' − ẑ\|² / tr Cov z: the same of latents that were moved without their matrices.
+
+    Arguments:
+        z: latents h(o) before the move, of shape ``(*, d)``.
+        moved: latents h(g·o) after it, of shape ``(*, d)``.
+        predicted: what they are said to be, ρ(g) z or another, of shape ``(*, d)``.
+
+    Raises:
+        ValueError: as ``equivariance_error``.
+
+    Example:
+        >>> z = torch.eye(2)
+        >>> transition_error(z, -z, z)
+        8.0
+    """
+    if z.ndim < 2:
+        raise ValueError(f"z has shape {tuple(z.shape)}: expected (*, d), with two latents or more")
+    same("moved", moved, z.shape, "that of z")
+    same("predicted", predicted, z.shape, "that of z")
     rounding = torch.finfo(z.dtype).eps if z.is_floating_point() else 0.0
-    z, moved, matrices = finite("z", z), finite("moved", moved), finite("matrices", matrices)
-    gap = moved - (matrices @ z.unsqueeze(-1)).squeeze(-1)
+    z, gap = finite("z", z), finite("moved", moved) - finite("predicted", predicted)
     latents = z.flatten(0, -2)
     spread = (latents - latents.mean(0)).square().sum(-1).mean().item()
     # What is left of equal latents is rounding: its square, relative to their own.

@@ -79,7 +79,7 @@ class OneStep(nn.Module, ABC):
             one is given, |∂ŷ/∂x − ∂y/∂x|²/n.
 
         Raises:
-            ValueError: if shapes do not fit, values are not finite, or w is negative.
+            ValueError: if shapes or dtypes do not fit, values are not finite, or w is negative.
         """
         self._require("x", x, (*x.shape[:1], self.n))
         self._require("y", y, tuple(x.shape))
@@ -126,11 +126,16 @@ class OneStep(nn.Module, ABC):
             )
         return found
 
-    @staticmethod
-    def _require(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
+    def _require(self, name: str, value: Tensor, shape: tuple[int, ...]) -> None:
         require_vectors(name, value)
         if tuple(value.shape) != shape:
             raise ValueError(f"{name} has shape {tuple(value.shape)}: expected {shape}")
+        dtype = next(self.parameters(), value).dtype
+        if value.dtype != dtype:
+            raise ValueError(
+                f"{name} has dtype {value.dtype}: expected {dtype}, that of the weights; convert "
+                "one"
+            )
 
 
 class PointStep(OneStep):
@@ -198,7 +203,8 @@ class ElementStep(OneStep):
             element: of any scales, ``(batch, n + 1)``, such as ``Chain.element``.
 
         Raises:
-            ValueError: if shapes do not fit, values are not finite, or a scale is not positive.
+            ValueError: if shapes or dtypes do not fit, values are not finite, or a scale is not
+                positive.
         """
         self._require("x", x, (*x.shape[:1], self.n))
         self._require("element", element, (*x.shape[:-1], self.n + 1))

@@ -80,6 +80,8 @@ class ByRepresentation(Transition):
         return product(matrix, z.unflatten(-1, (-1, self.columns))).flatten(-2)
 
     def step(self, z: Tensor, action: Tensor) -> Tensor:
+        if self.columns == 1 and hasattr(self.representation, "act"):
+            return self.representation.act(action, z)
         return self._move(self._rho(action, z.dtype), z)
 
     def unroll(self, z: Tensor, actions: Tensor) -> Tensor:

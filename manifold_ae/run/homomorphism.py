@@ -48,6 +48,8 @@ SHOWN_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
 SETTLE_STEPS = 3
 #: What these fields are in runs that are older than they.
 BEFORE = {"phi_activation": "relu", "phi_skip": False, "homomorphism_weight": 0.0}
+#: Directions of the algebra that are drawn, the first ones, and the largest ρ whose entries are.
+SHOWN_DIRECTIONS, SHOWN_SIZE = 8, 32
 
 
 @dataclass(kw_only=True)
@@ -195,14 +197,16 @@ class HAERun(Run):
         group = model.group
         if isinstance(group, LieGroup):
             amounts = torch.linspace(-math.pi, math.pi, 9, device=self.device)
-            basis = torch.eye(group.dim, device=self.device)
+            basis = torch.eye(group.dim, device=self.device)[:SHOWN_DIRECTIONS]
             moved = torch.stack(
                 [model.traverse(observations[0].to(self.device), X, amounts) for X in basis]
             )
             figures["traversals"] = plots.traversals(
-                moved.cpu(), amounts.cpu(), [f"X{k + 1}" for k in range(group.dim)], title=title
+                moved.cpu(), amounts.cpu(), [f"X{k + 1}" for k in range(len(basis))], title=title
             )
-            if isinstance(model.transition, transitions.ByRepresentation):
+            moves = model.transition
+            shown = isinstance(moves, transitions.ByRepresentation)
+            if shown and moves.representation.size <= SHOWN_SIZE:
                 path = torch.linspace(0, 2 * math.pi, 97, device=self.device)
                 for k, X in enumerate(basis):
                     figures[f"representation_{k + 1}"] = plots.representation_path(

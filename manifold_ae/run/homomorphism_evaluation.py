@@ -23,6 +23,11 @@ __all__ = ["Evaluation"]
 COLLAPSED = 1e-6
 #: Values of observations that are looked at at a time; networks hold some tens of times as many.
 MAX_ELEMENTS = 2**22
+#: Sizes of ρ up to which its blocks and its alignment are looked for, whose cost grows as size⁶
+#: (seconds at 25), and matrices are made at all.
+MAX_SIZE = 32
+#: Numbers that probes of ρ are moved in at a time.
+MAX_PROBED = 2**24
 
 
 class Evaluation:
@@ -55,7 +60,8 @@ class Evaluation:
         """Everything, the same every time.
 
         None stands for what is undefined: an error relative to the spread of latents that have
-        none, or over observations of which there are none in the test part.
+        none, or over observations of which there are none in the test part. Of a ρ of more than
+        ``MAX_SIZE`` dimensions ``left_out`` says what was not measured.
         """
         found: dict[str, Any] = self.losses()
         rollout = metrics.evaluate_rollout(
@@ -118,7 +124,7 @@ class Evaluation:
         # Without a Haar law, over the actions that occur, and their products.
         occurring = isinstance(group, LieGroup) and not group.is_compact and long.steps > 1
         if occurring:
-            defects = metrics.action_defects(rho, long.actions.to(self.device))
+            defects = self._action_defects(rho, long.actions)
             found["homomorphism_error_of_moves"] = defects.homomorphism_of_moves
             composed = defects.composition
             found["composition_error"] = composed if math.isfinite(composed) else None
@@ -131,8 +137,15 @@ class Evaluation:
         spread = z[:, :-1].flatten(0, 1).double().std(0).amax().item()
         found["equivariance_error"] = None
         if spread > COLLAPSED:
-            matrices = moves.matrix(test.actions.to(self.device), dtype=z.dtype)
-            found["equivariance_error"] = metrics.equivariance_error(z[:, :-1], z[:, 1:], matrices)
+            start, actions = z[:, :-1].flatten(0, 1), test.actions.to(self.device).flatten(0, 1)
+            found["equivariance_error"] = metrics.transition_error(
+                start, z[:, 1:].flatten(0, 1), moves.step(start, actions)
+            )
+        if rho.size > MAX_SIZE:
+            found["left_out"] = (
+                f"blocks and alignment, whose cost grows as size⁶: {rho.size} is over {MAX_SIZE}"
+            )
+            return found
         actions = groups.defects.random_actions(
             group, 500, generator=generator, dtype=torch.float32, device=self.device
         )
@@ -160,6 +173,16 @@ class Evaluation:
                 of_moves = metrics.residual_of_moves(aligned, truth(actions))
                 found["alignment_residual_of_moves"] = of_moves
         return found
+
+    def _action_defects(self, rho: Any, actions: Tensor) -> metrics.ActionDefects:
+        """Defects over the actions of traces; of a large ρ, by what it does to vectors."""
+        if rho.size <= MAX_SIZE or not hasattr(rho, "act"):
+            return metrics.action_defects(rho, actions.to(self.device))
+        generator, probes = generator_for("probes", self.config.seed), 16
+        few = max(1, MAX_PROBED // (actions.shape[1] * probes * rho.size))
+        return metrics.probed_defects(
+            rho, actions[:few].to(self.device), probes=probes, generator=generator
+        )
 
     def unstructured(self, rollout: metrics.RolloutErrors) -> tuple[float | None, ...]:
         """The error of a network on the same latents, where the model's own dynamics is none."""

@@ -12,6 +12,10 @@ from manifold_ae.groups import FiniteGroup, Group, LieGroup
 from manifold_ae.models import HomomorphismAutoencoder, likelihoods, transitions
 from manifold_ae.run.networks import build_networks
 
+#: The most numbers of a linear φ, and of the brackets of all pairs of its generators: 40 MB and
+#: 80 MB in float32.
+MOST_NUMBERS, MOST_BRACKETS = 10**7, 2 * 10**7
+
 __all__ = ["automatic_blocks", "build_model", "is_orthogonal", "make_representation"]
 
 
@@ -61,6 +65,8 @@ def is_orthogonal(config: HAE, group: Group) -> bool:
 
 def make_representation(config: HAE, group: Group) -> Any:
     """What moves latents, by name: a representation, or a ``Transition`` without one."""
+    if config.model == "affine":
+        return groups.AffineRepresentation(group, config.size or None)
     blocks = config.block_sizes()
     automatic = automatic_blocks(group)
     size = config.size or sum(automatic) + config.free
@@ -68,6 +74,7 @@ def make_representation(config: HAE, group: Group) -> Any:
         return transitions.Unstructured(group, size)
     if config.model == "still":
         return transitions.Still(group, size)
+    _require_small(config, group)
     if config.model == "givens":
         return groups.GivensRepresentation(group, size)
     if config.model == "given":
@@ -95,6 +102,33 @@ def make_representation(config: HAE, group: Group) -> Any:
         scramble=config.scramble,
         activation=config.phi_activation,
         skip=config.phi_skip and phi == "mlp",
+    )
+
+
+def _require_small(config: HAE, group: Group) -> None:
+    """Refuse matrices in general position that are too many numbers to learn, or to hold."""
+    if not isinstance(group, LieGroup):
+        return
+    blocks, automatic = config.block_sizes(), automatic_blocks(group)
+    whole = config.size or sum(automatic) + config.free
+    if isinstance(blocks, str):
+        own = blocks == "auto" and not config.size and config.model != "givens"
+        blocks = automatic if own else (whole - config.free,)
+    entries = sum(size * size for size in blocks)
+    rows = config.phi_hidden[-1] if config.phi == "mlp" else group.dim
+    linear = config.model == "hae" and config.phi != "mlp" and not group.is_abelian
+    numbers, brackets = rows * entries, group.dim**2 * entries if linear else 0
+    if numbers <= MOST_NUMBERS and brackets <= MOST_BRACKETS:
+        return
+    instead = (
+        "take model = 'affine', which learns a projection alone, as in --model affine --size 65"
+        if isinstance(group, groups.ScaleTranslation) and not group.diagonal
+        else "take a smaller size or blocks, or model = 'unstructured'"
+    )
+    raise ValueError(
+        f"matrices of size {sum(blocks)} for {group!r}, of {group.dim} dimensions, have "
+        f"{numbers:,} numbers, and their brackets {brackets:,}: expected at most {MOST_NUMBERS:,} "
+        f"and {MOST_BRACKETS:,}; {instead}"
     )
 
 
