@@ -46,6 +46,12 @@ def own(test):
     return pytest.mark.parametrize("surface", OWN)(test)
 
 
+def spheroids(test):
+    """As ``own``, the bean slowly."""
+    marked = (*OWN[:2], pytest.param(BEAN, id="bean", marks=pytest.mark.slow))
+    return pytest.mark.parametrize("surface", marked)(test)
+
+
 def number(t: float) -> torch.Tensor:
     return torch.tensor(t, dtype=torch.float64)
 
@@ -59,7 +65,7 @@ def at(surface, *angles: float) -> torch.Tensor:
     return surface.from_angles(torch.tensor(angles, dtype=torch.float64))
 
 
-def grid(surface, n: int, rotations: int = 160) -> tuple[torch.Tensor, torch.Tensor]:
+def grid(surface, n: int, rotations: int = 100) -> tuple[torch.Tensor, torch.Tensor]:
     """(rotation, place) over the surface, and weights of the integral over its area."""
     place, across = revolution_divergence._rule(surface, n / surface.profile.scale)
     rotation = 2 * PI * torch.arange(rotations, dtype=torch.float64) / rotations
@@ -164,7 +170,7 @@ def test_distance_solves_the_eikonal_equation(surface, generator):
     assert torch.allclose(length, torch.ones_like(length), atol=1e-8)
 
 
-@own
+@spheroids
 def test_points_of_float32_are_joined_and_second_derivatives_refused(surface, generator):
     x, y = draws(surface, 2, 2, generator=generator)
     near, there = x.float(), y.float()
@@ -277,7 +283,7 @@ def test_kernel_integrates_to_one_and_to_its_divergence(surface):
     assert heat.kl_uniform(surface, x, number(t)).item() == pytest.approx(kl, abs=1e-7)
 
 
-@own
+@spheroids
 def test_semigroup_law(surface):
     modes = revolution.spectrum(surface)
     angles, weights = grid(surface, 16)
@@ -292,7 +298,7 @@ def test_semigroup_law(surface):
     assert total.log().item() == pytest.approx(found, abs=1e-9)
 
 
-@own
+@spheroids
 def test_short_times_by_a_spectrum_that_reaches_lower(surface):
     profile, start = surface.profile, revolution.crossover(surface)
     t = start / 2
@@ -307,7 +313,7 @@ def test_short_times_by_a_spectrum_that_reaches_lower(surface):
     assert (found - expected).abs().max().item() <= 2e-6
 
 
-@own
+@spheroids
 def test_short_times_by_the_expansion_of_a_submanifold(surface, generator):
     other = Submanifold((3,), surface.projx, dim=2)
     x = draws(surface, 8, generator=generator)
