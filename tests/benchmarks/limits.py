@@ -350,10 +350,10 @@ def summary(runs: list[dict[str, Any]], device: str) -> dict[str, Any]:
     for told, rows in groups([r for r in runs if r["order"]], "method", "steps", "batch_size"):
         lines = []
         for place, line in groups(rows, "noise", "order"):
-            won = {
-                f"γ = {of['discount']}": f"{sum(row['captured'] for row in cell)} of {len(cell)}"
-                for of, cell in groups(line, "discount")
-            }
+            won = {f"γ = {γ}": "–" for γ in sorted({row["discount"] for row in rows})}
+            for of, cell in groups(line, "discount"):
+                captured = sum(row["captured"] for row in cell)
+                won[f"γ = {of['discount']}"] = f"{captured} of {len(cell)}"
             lines.append({"σ": place["noise"], "N": place["order"]} | won)
         name = told["method"]
         if told["steps"]:
