@@ -22,6 +22,7 @@ __all__ = [
     "constant",
     "cos_sqrt",
     "cosh_sqrt",
+    "differentiable_once",
     "digamma_difference",
     "exceeds",
     "expm1_defect",
@@ -121,16 +122,33 @@ class _WithSlopes(Fused):
         return tuple(gradient * slope for slope in slopes)
 
 
-def refuse_second_derivatives() -> None:
+def refuse_second_derivatives(of: str = "the samplers and divergences of these laws") -> None:
     """Raise in a backward pass that is to be differentiated again, rather than be silently wrong.
 
     torch.func differentiates with the graph kept in any case, and is let through.
     """
     if torch.is_grad_enabled() and not torch._C._are_functorch_transforms_active():
-        raise RuntimeError(
-            "the samplers and divergences of these laws have first derivatives only; "
-            "create_graph=True is not supported"
-        )
+        raise RuntimeError(f"{of} have first derivatives only; create_graph=True is not supported")
+
+
+class _Once(Fused):
+    """The identity, whose derivative is not to be differentiated."""
+
+    constants = 1
+
+    @staticmethod
+    def value(*arguments: Any) -> tuple[Tensor, ...]:
+        return (arguments[1].clone(),)
+
+    @staticmethod
+    def derivative(gradient: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+        refuse_second_derivatives(arguments[0])
+        return (gradient,)
+
+
+def differentiable_once(x: Tensor, of: str) -> Tensor:
+    """x; a backward pass through it that keeps the graph raises, and names what it is ``of``."""
+    return _Once.of(of, x)
 
 
 def with_slopes(function: Callable[..., tuple[Tensor, ...]], *points: Tensor) -> Tensor:
@@ -316,7 +334,8 @@ class _Normalise(Fused):
     def derivative(gradient: Tensor, y: Tensor, norm: Tensor) -> tuple[Tensor]:
         if torch.is_grad_enabled():  # to be differentiated again
             norm = torch.linalg.vector_norm(y, dim=-1, keepdim=True, dtype=torch.float64)
-        tiny = torch.finfo(y.dtype).tiny
+        # Above the offset, which is the norm of float64's zero vector.
+        tiny = max(torch.finfo(y.dtype).tiny, 2e-150)
         inverse = torch.where(norm < tiny, 0.0, 1 / norm.clamp_min(tiny)).to(y.dtype)
         x = y * inverse
         along = (gradient * x).sum(-1, keepdim=True)

@@ -26,7 +26,15 @@ from manifold_ae.manifolds import (
     RealProjective,
     Revolution,
     Sphere,
+    Spheroid,
+    SurfaceOfRevolution,
 )
+
+
+def bean(u: Tensor) -> tuple[Tensor, Tensor]:
+    """A closed profile that is neither a circle nor the same from both sides."""
+    return 2.5 + u.cos() - 0.02 * (2 * u).cos(), u.sin() + 0.03 * (u + 1).cos()
+
 
 MANIFOLDS: tuple[Manifold, ...] = (
     Euclidean(1),
@@ -49,6 +57,8 @@ MANIFOLDS: tuple[Manifold, ...] = (
     Product(Sphere(2), FlatTorus(1)),
     Product(SO3(), Euclidean(2), RealProjective(2)),
     EmbeddedTorus(),
+    Spheroid(),
+    SurfaceOfRevolution(bean),
 )
 
 LIE_GROUPS: tuple[groups.LieGroup, ...] = (
@@ -103,9 +113,20 @@ SPHERES = tuple(M for M in MANIFOLDS if isinstance(M, Sphere))
 TORI = tuple(M for M in MANIFOLDS if isinstance(M, FlatTorus))
 
 
-def over(manifolds: tuple[Manifold, ...]) -> Callable[[Any], Any]:
-    """Parametrise a test over ``manifold``, with readable names."""
-    return pytest.mark.parametrize("manifold", manifolds, ids=[M.spec for M in manifolds])
+def over(manifolds: tuple[Manifold, ...], *, geodesics: bool = False) -> Callable[[Any], Any]:
+    """Parametrise a test over ``manifold``, with readable names.
+
+    One that finds many shortest ``geodesics`` is slow where a pair takes a tenth of a second; the
+    tests of surfaces of revolution hold the quick suite to the same maps of known surfaces.
+    """
+    dear = [geodesics and isinstance(M, SurfaceOfRevolution) for M in manifolds]
+    return pytest.mark.parametrize(
+        "manifold",
+        [
+            pytest.param(M, id=M.spec, marks=[pytest.mark.slow] if slow else [])
+            for M, slow in zip(manifolds, dear, strict=True)
+        ],
+    )
 
 
 def over_groups(groups: tuple[Any, ...]) -> Callable[[Any], Any]:
@@ -114,8 +135,9 @@ def over_groups(groups: tuple[Any, ...]) -> Callable[[Any], Any]:
 
 
 def sample_size(manifold: Manifold, n: int) -> int:
-    """n; a tenth where shortest geodesics are found by iteration, at a millisecond a pair."""
-    return n // 10 if isinstance(manifold, Revolution) else n
+    """n; less where shortest geodesics are found by iteration: 2 ms a pair, or 20."""
+    cost = 50 if isinstance(manifold, SurfaceOfRevolution) else 10
+    return max(2, n // cost) if isinstance(manifold, Revolution) else n
 
 
 def homogeneous(manifold: Manifold) -> bool:

@@ -406,7 +406,7 @@ def test_gradients_of_the_log_density_are_finite(manifold, t, dtype, device, gen
         assert manifold.proju(y.detach(), slopes[1])[0].abs().max().item() <= 1e-3
 
 
-@over(WITH_KERNEL)
+@over(WITH_KERNEL, geodesics=True)
 def test_gradients_of_the_log_density_are_right(manifold, device, generator):
     kwargs = {"generator": generator, "dtype": torch.float64, "device": device}
     x, y = points(manifold, 4, **kwargs), points(manifold, 4, **kwargs)
@@ -421,7 +421,7 @@ def test_gradients_of_the_log_density_are_right(manifold, device, generator):
 
 
 @given(shapes=hnp.mutually_broadcastable_shapes(num_shapes=3, max_dims=3, max_side=3, min_side=0))
-@over(WITH_KERNEL[::2])
+@over(WITH_KERNEL[::2], geodesics=True)
 def test_points_and_times_broadcast(manifold, shapes, device):
     first, second, third = shapes.input_shapes
     x, y = points(manifold, *first, device=device), points(manifold, *second, device=device)

@@ -186,7 +186,7 @@ def test_other_likelihoods(kind, dtype):
     [
         ("rotations", {"bracket", "closure", "frequency"}),
         ("soft", {"bracket", "closure", "frequency", "sparsity"}),
-        ("perceptron", {"closure", "frequency"}),
+        ("perceptron", {"closure", "frequency", "homomorphism"}),
         ("lookup", {"table"}),
         ("givens", {"frequency"}),
         ("given", set()),
@@ -210,7 +210,8 @@ def test_penalties_have_their_weights_and_fade(name, wanted, dtype):
         for penalty, weight in weights.items():
             assert found[penalty].item() == pytest.approx(values[penalty].item())
             fades = penalty in ("frequency", "sparsity")
-            total += weight * (fading if fades else 1.0) * values[penalty].item()
+            part = fading if fades else float(penalty != "homomorphism" or fading == 0)
+            total += weight * part * values[penalty].item()
         assert found["loss"].item() == pytest.approx(total, rel=1e-5)
 
 

@@ -33,7 +33,15 @@ from hypothesis import strategies as st
 from scipy import integrate
 
 from manifold_ae import manifolds
-from manifold_ae.manifolds import Euclidean, FlatTorus, Manifold, Product, Quotient, Sphere
+from manifold_ae.manifolds import (
+    Euclidean,
+    FlatTorus,
+    Manifold,
+    Product,
+    Quotient,
+    Sphere,
+    SurfaceOfRevolution,
+)
 
 SPHERES = tuple(M for M in MANIFOLDS if isinstance(M, Sphere))
 TORI = tuple(M for M in MANIFOLDS if isinstance(M, FlatTorus))
@@ -123,7 +131,7 @@ def test_off_the_manifold_is_noticed(manifold, draw, generator):
 # ---- geodesics ------------------------------------------------------------------------------
 
 
-@over(MANIFOLDS)
+@over(MANIFOLDS, geodesics=True)
 def test_exponential_map_is_a_geodesic(manifold, device, generator):
     x = points(manifold, 10, generator=generator, dtype=torch.float64, device=device)
     u = unit_tangents(manifold, x, generator)
@@ -174,7 +182,7 @@ def test_logarithm_inverts_the_exponential_map(manifold, draw, tolerance, genera
     before = (manifold.dist(x, beyond) - 1.02 * reach).abs() < 1e-3
     assert before[reach < 0.5].all()
     assert largest((manifold.logmap(x, y) - u)[before]) <= 10 * tolerance
-    assert (manifold.dist(x, y) <= reach + tolerance).all()
+    assert (manifold.dist(x, y) <= reach + 10 * tolerance).all()
 
 
 @over(MANIFOLDS)
@@ -188,7 +196,7 @@ def test_exponential_map_inverts_the_logarithm(manifold, draw, tolerance):
     assert largest(length(manifold, x, u) - manifold.dist(x, y)) <= tolerance
 
 
-@over(MANIFOLDS)
+@over(MANIFOLDS, geodesics=True)
 def test_distance_is_a_metric(manifold, draw, tolerance):
     n = sample_size(manifold, 300)
     x, y, z = draw(manifold, n), draw(manifold, n), draw(manifold, n)
@@ -204,7 +212,7 @@ def test_distance_is_a_metric(manifold, draw, tolerance):
     assert torch.equal(d(x, y, keepdim=True), d(x, y).reshape(kept))
 
 
-@over(MANIFOLDS)
+@over(MANIFOLDS, geodesics=True)
 def test_transport_is_an_isometry_between_tangent_spaces(manifold, draw, tolerance, generator):
     n = sample_size(manifold, 200)
     x, y = draw(manifold, n), draw(manifold, n)
@@ -218,7 +226,7 @@ def test_transport_is_an_isometry_between_tangent_spaces(manifold, draw, toleran
     assert largest(manifold.transp(x, y, forward) + backward) <= 10 * tolerance
 
 
-@over(MANIFOLDS)
+@over(MANIFOLDS, geodesics=True)
 def test_transport_is_an_isometry_next_to_the_cut_locus_too(manifold, dtype, device, generator):
     n = sample_size(manifold, 200)
     start = points(manifold, n, generator=generator, dtype=torch.float64, device=device)
@@ -259,7 +267,7 @@ def test_gradients_are_finite_at_zero(manifold, draw):
     assert manifold.check_point_on_manifold(manifold.projx(zero))
 
 
-@over(MANIFOLDS)
+@over(MANIFOLDS, geodesics=True)
 @pytest.mark.parametrize("side", [1, -1], ids=["coincidence", "antipode"])
 def test_gradients_are_finite_at_coincidence_and_at_the_cut_locus(manifold, side, draw):
     n = sample_size(manifold, 20)
@@ -285,7 +293,7 @@ def test_logarithm_reaches_the_antipode(manifold, draw, tolerance):
     assert largest(length(manifold, x, u) - manifold.dist(x, y)) <= tolerance
 
 
-@over(MANIFOLDS)
+@over(MANIFOLDS, geodesics=True)
 @pytest.mark.parametrize("side", [1, -1], ids=["nearby", "antipodal"])
 @pytest.mark.parametrize("gap", [1e-6, 1e-4, 1e-2])
 def test_distances_in_float32_are_as_good_as_their_points(manifold, side, gap, device, generator):
@@ -428,8 +436,8 @@ def test_scalar_curvature_has_a_value_at_every_point(manifold, draw):
 
 @over(MANIFOLDS)
 def test_a_manifold_is_a_value(manifold):
-    if type(manifold) is Quotient:
-        pytest.skip("a quotient of one's own has no specification")
+    if type(manifold) in (Quotient, SurfaceOfRevolution):
+        pytest.skip("a quotient or a profile of one's own has no specification")
     again = manifolds.parse(manifold.spec)
     # S¹ and the flat circle are two manifolds with two coordinates each; their names differ.
     assert again == manifold
@@ -532,7 +540,7 @@ def test_batch_shapes(manifold, shape, draw):
 
 
 @given(shapes=hnp.mutually_broadcastable_shapes(num_shapes=3, max_dims=3, max_side=3, min_side=0))
-@over(MANIFOLDS[::3])
+@over(MANIFOLDS[::3], geodesics=True)
 def test_arguments_broadcast(manifold, shapes, draw):
     first, second, third = shapes.input_shapes
     x, y = draw(manifold, *first), draw(manifold, *second)
@@ -547,15 +555,16 @@ def test_arguments_broadcast(manifold, shapes, draw):
     assert manifold.transp(x, y, u).shape == (*shapes.result_shape, *manifold.ambient_shape)
 
 
-@over(MANIFOLDS)
+@over(MANIFOLDS, geodesics=True)
 def test_broadcasting_pairs_the_right_points(manifold, draw, tolerance):
     x, y = draw(manifold, 3, 1), draw(manifold, 2)
+    slack = amplification(manifold) * tolerance
     for i in range(3):
         for j in range(2):
             one = manifold.dist(x[i, 0], y[j])
             assert (manifold.dist(x, y)[i, j] - one).abs().item() <= tolerance
             log = manifold.logmap(x, y)[i, j]
-            assert largest(log - manifold.logmap(x[i, 0], y[j])) <= tolerance
+            assert largest(log - manifold.logmap(x[i, 0], y[j])) <= slack
 
 
 # ---- angles ---------------------------------------------------------------------------------
@@ -609,7 +618,7 @@ def test_angles_of_the_two_sphere(dtype, device):
 # ---- geoopt and geomstats -------------------------------------------------------------------
 
 
-@over(MANIFOLDS)
+@over(MANIFOLDS, geodesics=True)
 def test_riemannian_adam_finds_a_target(manifold, device, generator):
     kwargs = {"generator": generator, "dtype": torch.float64, "device": device}
     target, start = points(manifold, **kwargs), points(manifold, **kwargs)

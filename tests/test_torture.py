@@ -302,7 +302,7 @@ def test_wrong_shapes_and_dtypes_are_refused_by_name(manifold):
                 f(good.to(dtype))
 
 
-@over(EVERYWHERE)
+@over(EVERYWHERE, geodesics=True)
 def test_batches_of_any_shape_and_layout_give_what_single_points_do(manifold, generator):
     kwargs = {"dtype": torch.float64, "generator": generator}
     shape = manifold.ambient_shape

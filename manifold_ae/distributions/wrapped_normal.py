@@ -36,6 +36,7 @@ from manifold_ae.manifolds import (
     Product,
     Quotient,
     RealProjective,
+    Revolution,
     Sphere,
 )
 
@@ -54,7 +55,9 @@ class WrappedNormal(_Brownian):
     Sampling is reparametrised, continuous and differentiable in ``loc`` and ``time`` (on a quotient
     of one's own the law is right, but paths may jump). On spheres, projective spaces and rotations
     the density is exact, and has integrable singularities: see ``log_prob``. As t grows the law
-    does not become uniform there; on S² it stays 0.24 nats away.
+    does not become uniform there; on S² it stays 0.24 nats away. On surfaces of revolution, the
+    embedded torus among them, it can be sampled but has no density: infinitely many geodesics lead
+    to every point, and where they focus, along whole curves, it is infinite.
 
     Example:
         >>> from manifold_ae.manifolds import Sphere
@@ -159,8 +162,19 @@ def log_density_of_exp(manifold: Manifold, loc: Tensor, value: Tensor, time: Ten
         NotImplementedError: where the manifold has not registered it.
     """
     raise NotImplementedError(
-        f"the density of WrappedNormal on {manifold!r} is not known; HeatKernel is the posterior "
-        "for every manifold"
+        f"the density of WrappedNormal on {manifold!r} is not known: it sums over all geodesics "
+        "that lead to a point; rsample works, and HeatKernel has a density where heat.log_kernel "
+        "is known"
+    )
+
+
+@log_density_of_exp.register
+def _(manifold: Revolution, loc: Tensor, value: Tensor, time: Tensor) -> Tensor:
+    """Refused: (1) has no closed form here, and no bound where geodesics from ``loc`` focus."""
+    raise NotImplementedError(
+        f"the density of WrappedNormal on {manifold!r} is not known: infinitely many geodesics "
+        "lead to every point and all count, and it is infinite along the curves of points that "
+        "are conjugate to loc; rsample works, and HeatKernel has a density"
     )
 
 

@@ -55,6 +55,9 @@ class HAE(Configuration):
     manifold: str | None = None
     initial_time: float = 0.02
     phi_hidden: tuple[int, ...] = (64, 64)
+    #: Of a perceptron φ, "relu" or "tanh"; and whether it is added to a linear map.
+    phi_activation: str = "tanh"
+    phi_skip: bool = True
     #: "mlp", or "conv" for pictures, whose border is then as ``padding`` says.
     network: str = "mlp"
     padding: str = "zeros"
@@ -69,6 +72,8 @@ class HAE(Configuration):
     sparsity_weight: float = 0.01
     frequency_weight: float = 0.01
     table_weight: float = 0.1
+    #: Of products of a perceptron's actions; it comes in when frequency and sparsity have faded.
+    homomorphism_weight: float = 0.0
     #: The part of training over which sparsity and frequency weights fall to 0.
     fade: float = 0.5
 
@@ -86,6 +91,8 @@ class HAE(Configuration):
     #: Short trials of which the best, by training loss, goes on; 1 for none.
     restarts: int = 4
     restart_epochs: int = 3
+    #: Steps of Gauss and Newton at the end, of what is linear in φ; by itself 3 of a perceptron.
+    settle_steps: int | None = None
 
     # Where it runs.
     device: str = "auto"
@@ -107,6 +114,7 @@ class HAE(Configuration):
             "padding": PADDINGS,
             "precision": ("32-true", "bf16-mixed", "16-mixed"),
             "lr_schedule": ("constant", "cosine", "one-cycle"),
+            "phi_activation": ("relu", "tanh"),
         }
         positive = (
             "traces", "steps", "largest", "epochs", "batch_size", "lr", "restarts",
@@ -125,14 +133,17 @@ class HAE(Configuration):
             raise ValueError(f"kl_warmup = {self.kl_warmup!r}: expected a part of training, 0 to 1")
         least_zero = (
             "prediction_weight", "bracket_weight", "closure_weight", "sparsity_weight",
-            "frequency_weight", "table_weight", "representation_lr", "free", "size", "seed",
-            "data_seed",
+            "frequency_weight", "table_weight", "homomorphism_weight", "representation_lr", "free",
+            "size", "seed", "data_seed",
         )  # fmt: skip
         self._require(choices=choices, positive=positive, least_zero=least_zero)
         self._check_network(self.network)
+        if self.settle_steps is not None and self.settle_steps < 0:
+            raise ValueError(f"settle_steps = {self.settle_steps}: expected 0 or more, or None")
         self.block_sizes()
         # What a baseline would not look at is refused, not ignored.
-        learned = ("phi", "blocks", "orthogonal", "scramble") if self.model != "hae" else ()
+        names = ("phi", "blocks", "orthogonal", "scramble", "settle_steps")
+        learned = names if self.model != "hae" else ()
         others = {"affine": ("free",), "given": ("size", "free")}
         for name in (*learned, *others.get(self.model, ())):
             if getattr(self, name) != getattr(HAE, name):

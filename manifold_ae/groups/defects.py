@@ -27,6 +27,7 @@ __all__ = [
     "bracket_defect",
     "closure_defect",
     "frequency",
+    "homomorphism_defect",
     "homomorphism_error",
     "identity_error",
     "inverse_error",
@@ -142,6 +143,35 @@ def bracket_defect(rho: _Generates, X: Tensor, Y: Tensor) -> Tensor:
     A, B = rho.generator(X), rho.generator(Y)
     gap = rho.generator(rho.group.bracket(X, Y)) - (product(A, B) - product(B, A))
     return gap.square().sum((-2, -1)).mean()
+
+
+def homomorphism_defect(rho: _Represents, X: Tensor, Y: Tensor) -> Tensor:
+    r"""E\|ρ(gh) − ρ(g)ρ(h)\|², a scalar, over pairs of actions g and h.
+
+    Zero for all pairs exactly where ρ is a representation, of a φ of any kind: h = e makes
+    ρ(e) = I, h = g⁻¹ the inverse, and products wrap where the group closes. ρ = I has none either:
+    it does not tell which representation. Not relative to E\|ρ(gh)\|², unlike the measure, which
+    is n for orthogonal matrices of size n.
+
+    Pairs whose product has no principal logarithm count as zero: gh has no action then.
+
+    Args:
+        rho: what is penalised.
+        X: actions g, of shape ``(n, dim)``, or ``(n,)`` of a finite group.
+        Y: actions h, of the same shape.
+
+    Raises:
+        ValueError: if there are no actions.
+    """
+    _require_some("X", X)
+    holds = torch.ones(len(X), dtype=torch.bool, device=X.device)
+    if isinstance(rho.group, LieGroup) and not rho.group.is_compact:
+        g, h = rho.group.exp(X), rho.group.exp(Y)
+        holds = has_principal_log(rho.group.matrix(rho.group.compose(g, h)))
+        # Both are e where there is no logarithm: a NaN would reach the gradient through a mask.
+        X, Y = (torch.where(holds[:, None], Z, 0.0) for Z in (X, Y))
+    gap = rho(_composed(rho.group, X, Y)) - product(rho(X), rho(Y))
+    return (gap.square().sum((-2, -1)) * holds).mean()
 
 
 def closure_defect(rho: _Represents, *, dtype: torch.dtype, device: Any = None) -> Tensor:

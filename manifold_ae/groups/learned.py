@@ -7,12 +7,14 @@ matrices where ρ is to be orthogonal, in blocks along the diagonal.
   ρ((s + t)X) = ρ(sX)ρ(tX) hold by construction. The bracket and closure are left to learn, or to
   penalise.
 - ``phi="mlp"``: the perceptron of Keurti et al. ("Homomorphism Autoencoder", 2023), with biases:
-  none of these hold, ρ(e) = I neither.
+  none of these hold, ρ(e) = I neither. With ``skip`` it is added to a linear map, φ(X) = W s + f(s)
+  of the coordinates s = X, or of what the scramble makes of them; f starts at zero.
 - ``phi="lookup"``: of a finite group, whose actions are integers: a generator for every element,
   and ρ(e) = I fixed.
 """
 
 import itertools
+import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -31,8 +33,10 @@ from manifold_ae.groups.scramble import Scramble
 __all__ = ["LearnedRepresentation"]
 
 
-#: Actions over which the mean frequency of a perceptron is taken.
-FEW = 64
+#: Actions over which the mean frequency of a perceptron is taken, and pairs of them that are to be
+#: multiplied.
+FEW, PAIRS = 64, 128
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
 
 class LearnedRepresentation(nn.Module):
@@ -49,6 +53,10 @@ class LearnedRepresentation(nn.Module):
         free: further dimensions, the last ones, that no action moves.
         hidden: widths of the perceptron's layers.
         scramble: seed of a fixed random change of coordinates before the perceptron.
+        activation: of the perceptron, ``"relu"`` or ``"tanh"``; the smooth one comes nearer to the
+            inverse of a scramble, which is smooth.
+        skip: whether a perceptron is added to a linear map, which finds the weights sooner: a
+            perceptron alone starts out nearly constant, and may end in an even function, |X|.
         determinants: of an orthogonal lookup, which no exponential of an antisymmetric matrix
             reaches: ±1 for every block and element, each row a homomorphism. Without them those of
             the group's irreducible representations of the block's size, one after the other (of
@@ -59,7 +67,7 @@ class LearnedRepresentation(nn.Module):
     1/√(k − 1) in a block of size k, so that the weights of a plane are standard normal; near
     integers by chance alone. Each has the sign that suits the brackets better. Blocks that are not
     orthogonal have a symmetric part besides, of deviation 0.1/√k. The perceptron starts as torch's
-    layers do.
+    layers do, and its last layer, where there is a linear map beside it, at zero.
 
     Raises:
         ValueError: if sizes contradict each other, or ``phi`` does not suit the group.
@@ -82,13 +90,15 @@ class LearnedRepresentation(nn.Module):
         free: int = 0,
         hidden: Sequence[int] = (64, 64),
         scramble: int | None = None,
+        activation: str = "relu",
+        skip: bool = False,
         determinants: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
-        _check_phi(group, phi, scramble, determinants, orthogonal)
+        _check_phi(group, phi, scramble, skip, determinants, orthogonal)
         self.group, self.phi, self.orthogonal, self.free = group, phi, orthogonal, free
         self.block_sizes = _sizes(size, blocks, free)
-        self.soft = blocks == "soft"
+        self.soft, self.skip = blocks == "soft", skip
         self.size = sum(self.block_sizes) + free
         self.layout = BlockLayout(self.block_sizes, free, orthogonal)
         if phi != "lookup" and self.layout.entries == 0:
@@ -103,7 +113,9 @@ class LearnedRepresentation(nn.Module):
             self._turn_round()
         elif phi == "mlp":
             first = group.dim if self.scramble is None else self.scramble.width
-            self.network = _perceptron(first, hidden, self.layout.entries)
+            self.network = _perceptron(first, hidden, self.layout.entries, activation)
+            if skip:
+                self._add_linear(group.dim, first)
         else:
             assert isinstance(group, FiniteGroup)
             rows = self.layout.random_entries(group.order - 1)
@@ -112,6 +124,19 @@ class LearnedRepresentation(nn.Module):
             self.weight = nn.Parameter(rows)
             if orthogonal:
                 self._set_determinants(group, determinants)
+
+    def _add_linear(self, dim: int, first: int) -> None:
+        """A linear map of ``first`` inputs beside the perceptron, which is to start at zero."""
+        assert isinstance(self.network, nn.Sequential)
+        last = self.network[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        # A scramble of more coordinates than there are actions is to turn planes no faster.
+        entries = self.layout.random_entries(first) * math.sqrt(dim / first)
+        self.weight = nn.Parameter(entries.mT.contiguous())
+        if self.scramble is None:
+            self._turn_round()
 
     @torch.no_grad()
     def _turn_round(self) -> None:
@@ -165,9 +190,61 @@ class LearnedRepresentation(nn.Module):
                 ".to(dtype)"
             )
         with torch.autocast(action.device.type, enabled=False):
+            s = action if self.scramble is None else self.scramble(action)
             if self.network is None:
-                return action @ self.weight.mT
-            return self.network(action if self.scramble is None else self.scramble(action))
+                return s @ self.weight.mT
+            return self.network(s) + s @ self.weight.mT if self.skip else self.network(s)
+
+    def features(self, action: Tensor) -> Tensor:
+        """What the entries of φ are linear in, ``(*, p)``: φ's entries are these times (W, V, b).
+
+        The coordinates of a linear φ; of a perceptron its last hidden layer and one; of a
+        perceptron beside a linear map, both.
+
+        Raises:
+            ValueError: for lookups.
+        """
+        if self.phi == "lookup":
+            raise ValueError(f"{self!r} is a table: there is nothing that φ is linear in")
+        s = action if self.scramble is None else self.scramble(action)
+        if self.network is None:
+            return s
+        assert isinstance(self.network, nn.Sequential)
+        hidden = self.network[:-1](s)
+        parts = [s, hidden] if self.skip else [hidden]
+        return torch.cat([*parts, torch.ones_like(hidden[..., :1])], -1)
+
+    @torch.no_grad()
+    def coefficients(self) -> Tensor:
+        """Those of ``features``, (W, V, b), of shape ``(entries, p)``; a copy."""
+        if self.network is None:
+            return self.weight.clone()
+        assert isinstance(self.network, nn.Sequential)
+        last = self.network[-1]
+        assert isinstance(last, nn.Linear)
+        parts = [self.weight] if self.skip else []
+        return torch.cat([*parts, last.weight, last.bias.unsqueeze(-1)], -1)
+
+    @torch.no_grad()
+    def add_to_coefficients(self, change: Tensor) -> None:
+        """Add to the coefficients of ``features``, of shape ``(entries, p)``, in place."""
+        if self.network is None:
+            self.weight += change
+            return
+        assert isinstance(self.network, nn.Sequential)
+        last = self.network[-1]
+        assert isinstance(last, nn.Linear)
+        first = change.shape[-1] - last.in_features - 1
+        if self.skip:
+            self.weight += change[:, :first]
+        last.weight += change[:, first:-1]
+        last.bias.add_(change[:, -1])
+
+    def act_by_entries(self, entries: Tensor, z: Tensor) -> Tensor:
+        """exp of the matrix with the given entries of φ ``(*, entries)``, times z ``(*, size)``."""
+        kinds = zip(self.layout.by_kind(entries), self.layout.kinds, strict=True)
+        blocks = [exp_block(part, size, self.orthogonal) for part, (size, _) in kinds]
+        return self.layout.moved(blocks, z)
 
     def _blocks(self, action: Tensor) -> list[Tensor]:
         """Blocks of ρ of shape ``(*, count, k, k)``, for every size k."""
@@ -273,7 +350,9 @@ class LearnedRepresentation(nn.Module):
 
         ``bracket``, of a linear φ over pairs of the basis, of a perceptron over X and Y if they
         are given; ``closure``, where the group has closed subgroups; ``frequency``, of a
-        perceptron over X; ``table``, of lookups; ``sparsity``, of soft blocks.
+        perceptron over X; ``homomorphism``, of a perceptron that is told the group, which one
+        behind a scramble is not, over products of X with Y, or with X in the opposite order;
+        ``table``, of lookups; ``sparsity``, of soft blocks.
 
         Args:
             X: actions of shape ``(n, dim)``.
@@ -305,9 +384,22 @@ class LearnedRepresentation(nn.Module):
         elif X is not None and wanted("frequency"):
             few = X[:FEW]
             found["frequency"] = defects.mean_frequency(self.generator(few), few)
+        told = self.network is not None and self.scramble is None
+        if X is not None and told and wanted("homomorphism"):
+            first, second = X[:PAIRS], (X.flip(0) if Y is None else Y)[:PAIRS]
+            found["homomorphism"] = defects.homomorphism_defect(self, first, second)
         if self.soft and wanted("sparsity"):
             found["sparsity"] = defects.sparsity(self.generators())
         return found
+
+    def fast_parameters(self) -> list[nn.Parameter]:
+        """Those few that are to settle before others have fitted wrong ones.
+
+        All of them, but for a perceptron beside a linear map.
+        """
+        slow = self.network.parameters() if self.skip and self.network is not None else ()
+        chosen = {id(parameter) for parameter in slow}
+        return [parameter for parameter in self.parameters() if id(parameter) not in chosen]
 
     def discovered_blocks(self, threshold: float = 0.1) -> tuple[tuple[int, ...], ...]:
         """Sets of coordinates that the generators couple, each a block; for soft blocks.
@@ -336,12 +428,14 @@ class LearnedRepresentation(nn.Module):
         )
 
 
-def _perceptron(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
+def _perceptron(inputs: int, hidden: Sequence[int], outputs: int, activation: str) -> nn.Sequential:
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation = {activation!r}: expected one of {', '.join(ACTIVATIONS)}")
     if not hidden or min(hidden) < 1:
         raise ValueError(f"hidden = {tuple(hidden)}: expected one positive width or more")
     layers: list[nn.Module] = []
     for fan_in, fan_out in itertools.pairwise((inputs, *hidden)):
-        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+        layers += [nn.Linear(fan_in, fan_out), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers, nn.Linear(hidden[-1], outputs))
 
 
@@ -372,7 +466,12 @@ def _sizes(size: int | None, blocks: Sequence[int] | str | None, free: int) -> t
 
 
 def _check_phi(
-    group: Group, phi: str, scramble: int | None, determinants: Any, orthogonal: bool
+    group: Group,
+    phi: str,
+    scramble: int | None,
+    skip: bool,
+    determinants: Any,
+    orthogonal: bool,
 ) -> None:
     finite = isinstance(group, FiniteGroup)
     if phi not in ("linear", "mlp", "lookup"):
@@ -388,6 +487,11 @@ def _check_phi(
         raise ValueError(
             f"scramble = {scramble!r} with phi = {phi!r}: scrambled coordinates are no longer "
             "those of a Lie algebra, and only phi='mlp' can undo them"
+        )
+    if skip and phi != "mlp":
+        raise ValueError(
+            f"skip = {skip!r} with phi = {phi!r}: the linear map is beside a perceptron; leave "
+            "skip out, or use phi='mlp'"
         )
     if determinants is not None and (phi != "lookup" or not orthogonal):
         raise ValueError("determinants are those of phi='lookup' with orthogonal=True")

@@ -10,7 +10,7 @@ from torch import Tensor
 from manifold_ae.manifolds import torus_geodesics as geodesics
 from manifold_ae.manifolds.profile import Profile
 from manifold_ae.manifolds.revolution import Revolution
-from manifold_ae.numerics import Fused, normalise
+from manifold_ae.numerics import Fused, normalise, refuse_second_derivatives
 
 __all__ = ["EmbeddedTorus"]
 
@@ -293,7 +293,7 @@ class _Velocities(Fused):
 
     @staticmethod
     def derivative(gradient: Tensor, *saved: Any) -> tuple[Tensor | None, ...]:
-        _refuse_second_derivatives()
+        refuse_second_derivatives("the shortest geodesics of EmbeddedTorus")
         major, minor, _, other, turn, start, end, first, forward, backward = saved
         tiny = torch.finfo(first.dtype).eps
         inverse = 1 / torch.where(first.abs() < tiny, tiny, first)
@@ -335,11 +335,3 @@ def _along_across(vector: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
     along = (vector * direction).sum(-1)
     across = direction[..., 0] * vector[..., 1] - direction[..., 1] * vector[..., 0]
     return along, across
-
-
-def _refuse_second_derivatives() -> None:
-    if torch.is_grad_enabled() and not torch._C._are_functorch_transforms_active():
-        raise RuntimeError(
-            "the shortest geodesics of EmbeddedTorus have first derivatives only; "
-            "create_graph=True is not supported"
-        )

@@ -175,7 +175,7 @@ def _ring_fan(
     )
     along, across = _frame(x, normal, y)
     velocity = parts[0] * along.unsqueeze(1) + parts[1] * across.unsqueeze(1)
-    return velocity, torch.cat([best, score], -1)
+    return velocity, _rivals(torch.cat([best, score], -1), 0.5 * profile.piece)
 
 
 @_fan.register
@@ -206,7 +206,7 @@ def _cap_fan(
     target = y.unsqueeze(1)
     gaps = []
     for _ in range(steps + 1):
-        gaps.append((chart.drop(at, v)[0] - target).square().sum(-1))
+        gaps.append((chart.point(at) - target).square().sum(-1))
         k1 = chart.force(at, v)
         k2 = chart.force(at + v / 2, v + k1 / 2)
         k3 = chart.force(at + v / 2 + k1 / 4, v + k2 / 2)
@@ -225,7 +225,14 @@ def _cap_fan(
     best, index = score.flatten(1).topk(BRACKETS, dim=-1, largest=False)
     size = torch.where(torch.isfinite(best), best, 0.0).unsqueeze(-1)
     which = (index % (DIRECTIONS + 1)).unsqueeze(-1).expand(-1, -1, 3)
-    return unit.gather(1, which) * size, best
+    missed = gap.flatten(1).gather(-1, index).sqrt()
+    return unit.gather(1, which) * size, _rivals(best, 1.5 * missed)
+
+
+def _rivals(length: Tensor, error: Tensor | float) -> Tensor:
+    """Estimated lengths (n, k), infinite where the geodesic is surely longer than another."""
+    least = (length + error).amin(-1, keepdim=True)
+    return torch.where(length - error <= least, length, math.inf)
 
 
 def _finish(

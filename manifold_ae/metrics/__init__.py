@@ -28,6 +28,7 @@ from manifold_ae.metrics.persistence import (
 )
 from manifold_ae.metrics.rollout import HORIZONS, RolloutErrors, evaluate_rollout, rollout_errors
 from manifold_ae.metrics.topology import Topology, certify_map, certify_samples
+from manifold_ae.metrics.torus_alignment import TorusAlignment, align_torus
 from manifold_ae.metrics.wasserstein import SampleQuality, sample_quality, sliced_wasserstein
 from manifold_ae.metrics.winding import degree_from_loops, induced_matrix, winding_matrix
 
@@ -46,9 +47,11 @@ __all__ = [
     "RolloutErrors",
     "SampleQuality",
     "Topology",
+    "TorusAlignment",
     "action_defects",
     "align",
     "align_matrices",
+    "align_torus",
     "betti_of_data",
     "betti_of_latents",
     "certify_map",

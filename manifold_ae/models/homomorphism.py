@@ -47,6 +47,9 @@ __all__ = ["HomomorphismAutoencoder"]
 
 #: Penalties that do not vanish on true representations.
 FADING = ("frequency", "sparsity")
+#: Those that come in when these have faded. ρ = I is a homomorphism: before, it would hold planes
+#: still that have not begun to turn.
+RISING = ("homomorphism",)
 
 
 class HomomorphismAutoencoder(nn.Module):
@@ -231,7 +234,8 @@ class HomomorphismAutoencoder(nn.Module):
                 group.
             kl_weight: of the KL term, while it is warmed up.
             fading_weight: of those penalties that a true representation has too, ``frequency`` and
-                ``sparsity``, while they fade.
+                ``sparsity``, while they fade; ``homomorphism`` counts when it is 0, and where
+                neither of them has a weight.
 
         Returns:
             ``loss``, the only one with a gradient; ``reconstruction`` in nats a trace;
@@ -263,13 +267,19 @@ class HomomorphismAutoencoder(nn.Module):
             penalties = self._penalties(actions, only=tuple(self.penalty_weights))
             for name, weight in self.penalty_weights.items():
                 terms[name] = penalties[name]
-                now = weight * fading_weight if name in FADING else weight
-                loss = loss + now * penalties[name]
+                loss = loss + weight * self._course(name, fading_weight) * penalties[name]
         return {
             "loss": loss,
             "mse": error.detach(),
             **{name: value.detach() for name, value in terms.items()},
         }
+
+    def _course(self, penalty: str, fading_weight: float) -> float:
+        """The part of its weight that a penalty has while others fade."""
+        if penalty in FADING:
+            return fading_weight
+        fades = fading_weight > 0 and any(name in FADING for name in self.penalty_weights)
+        return 0.0 if penalty in RISING and fades else 1.0
 
     def forward(self, batch: tuple[Tensor, Tensor], **weights: float) -> dict[str, Tensor]:
         return self.loss(*batch, **weights)
@@ -284,6 +294,8 @@ class HomomorphismAutoencoder(nn.Module):
         """Parameters for an optimiser, with the factor ``lr_scale`` of their learning rate."""
         given = getattr(self.transition, "representation", None)
         fast = list(given.parameters()) if isinstance(given, nn.Module) else []
+        if isinstance(given, LearnedRepresentation):
+            fast = given.fast_parameters()
         chosen = {id(parameter) for parameter in fast}
         groups: list[dict[str, Any]] = [
             {"params": [p for p in self.parameters() if id(p) not in chosen], "lr_scale": 1.0}

@@ -31,6 +31,7 @@ from manifold_ae.plots.representation import representation_path
 from manifold_ae.plots.rollout import rollout_errors
 from manifold_ae.plots.strips import strips, traversals
 from manifold_ae.plots.style import save
+from manifold_ae.plots.success import success_maps
 
 __all__ = [
     "Chart",
@@ -60,6 +61,7 @@ __all__ = [
     "save",
     "sphere",
     "strips",
+    "success_maps",
     "torus",
     "traversals",
 ]

@@ -51,7 +51,7 @@ def _ticks(manifold: SurfaceOfRevolution) -> Ticks:
         low=-math.pi,
         high=0.0,
         places=(-math.pi, -math.pi / 2, 0.0),
-        texts=("pole, u = π", "half way", "pole, u = 0"),
+        texts=("u = π", "half", "u = 0"),
     )
 
 

@@ -1,5 +1,6 @@
 """Runs of a homomorphism autoencoder: built, trained, evaluated, drawn."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,17 @@ from manifold_ae.experiments import HAE
 from manifold_ae.groups import LieGroup
 from manifold_ae.models import HomomorphismAutoencoder, likelihoods, transitions
 from manifold_ae.run.base import Run
-from manifold_ae.run.files import group_of, group_record, prepare_together, save_arrays
+from manifold_ae.run.files import (
+    existing_checkpoint,
+    group_of,
+    group_record,
+    prepare_together,
+    save_arrays,
+)
 from manifold_ae.run.homomorphism_evaluation import Evaluation
 from manifold_ae.run.representations import build_model
 from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
+from manifold_ae.run.settling import LEFT_OUT, can_settle, settle
 from manifold_ae.run.support import check_support
 from manifold_ae.run.traces import TraceData, draw_traces, load_traces
 from manifold_ae.run.trials import train_together
@@ -38,6 +46,10 @@ CURVES = {
 SHOWN_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
 #: Directions of the algebra that are drawn, the first ones, and the largest ρ whose entries are.
 SHOWN_DIRECTIONS, SHOWN_SIZE = 8, 32
+#: Steps of settling where the configuration leaves them open, of a perceptron.
+SETTLE_STEPS = 3
+#: What these fields are in runs that are older than they.
+BEFORE = {"phi_activation": "relu", "phi_skip": False, "homomorphism_weight": 0.0}
 
 
 @dataclass(kw_only=True)
@@ -286,7 +298,7 @@ def train(
     )
 
     def make(config: HAE, model: Any, last: Checkpoint, folder: Path | None) -> HAERun:
-        return HAERun(
+        trained = HAERun(
             folder=folder,
             config=config,
             model=model,
@@ -296,8 +308,35 @@ def train(
             in_memory=traces is not None,
             is_main=fabric.is_global_zero,
         )
+        _settle(trained, last, resume)
+        return trained
 
     return assemble(config, model, last, folder, fabric, make)
+
+
+def _settle(trained: HAERun, last: Checkpoint, resume: bool) -> None:
+    """Let ρ settle on the latents of traces, unless the run's checkpoint says that it has."""
+    config, source = trained.config, trained.traces()
+    steps = config.settle_steps
+    if steps is None:
+        rho = getattr(trained.model.transition, "representation", None)
+        suits = getattr(rho, "phi", "") == "mlp" and len(source.train) >= LEFT_OUT
+        steps = SETTLE_STEPS if suits and can_settle(trained.model) else 0
+    done = existing_checkpoint(trained.folder) if resume else None
+    if steps == 0:
+        return
+    if done is not None and done.extra.get("settled"):
+        trained.model.load_state_dict(done.model)
+        return
+    z = trained.encode(source.train.observations.flatten(0, 1))
+    z = z.unflatten(0, (len(source.train), -1)).to(trained.device)
+    actions = source.train.actions.to(trained.device)
+    settle(trained.model, z, actions, steps=steps)
+    if trained.folder is not None and trained.is_main:
+        weights = {name: value.cpu() for name, value in trained.model.state_dict().items()}
+        extra = {**last.extra, "settled": True}
+        settled = dataclasses.replace(last, model=weights, extra=extra)
+        settled.save(trained.folder / "checkpoint.pt")
 
 
 def describe(config: HAE) -> str:
@@ -332,7 +371,7 @@ def describe(config: HAE) -> str:
 def load(folder: Path, checkpoint: Checkpoint, *, device: str = "auto") -> HAERun:
     """The run that a checkpoint holds."""
     try:
-        config = HAE.from_mapping(checkpoint.extra["config"])
+        config = HAE.from_mapping({**BEFORE, **checkpoint.extra["config"]})
         shape = tuple(checkpoint.extra["event_shape"])
         group = group_of(checkpoint.extra["group"])
         signal = checkpoint.extra["signal"]

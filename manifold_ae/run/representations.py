@@ -100,6 +100,8 @@ def make_representation(config: HAE, group: Group) -> Any:
         free=config.free,
         hidden=config.phi_hidden,
         scramble=config.scramble,
+        activation=config.phi_activation,
+        skip=config.phi_skip and phi == "mlp",
     )
 
 
@@ -144,7 +146,7 @@ def build_model(
         torch.manual_seed(mix("weights", config.seed))
         moves = make_representation(config, group)
         size = moves.size if manifold is None else manifold.embedding_size
-        names = ("bracket", "closure", "frequency", "sparsity", "table")
+        names = ("bracket", "closure", "frequency", "homomorphism", "sparsity", "table")
         weights = {name: getattr(config, f"{name}_weight") for name in names}
         known = _penalties_of(moves)
         fast = config.representation_lr or (30.0 if hasattr(moves, "weight") else 1.0)

@@ -28,9 +28,13 @@ def spread(values: list[float]) -> dict[str, float]:
 
 def write(path: Path | None, content: dict[str, Any]) -> None:
     """Print as JSON, and keep it in a file if one is given."""
-    text = json.dumps(content, indent=1)
-    print(text)
+    print(json.dumps(content, indent=1))
     if path is not None:
-        temporary = path.with_suffix(".part")
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(path)
+        keep(path, content)
+
+
+def keep(path: Path, content: dict[str, Any]) -> None:
+    """Write a file of JSON; a reader sees the old one or the new one."""
+    temporary = path.with_suffix(".part")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)

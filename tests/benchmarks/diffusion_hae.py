@@ -36,11 +36,13 @@ POINTS: dict[str, Any] = {
     "encoder_hidden": (128, 128), "decoder_hidden": (128, 128),
 }  # fmt: skip
 VE, DDIM, MOONS = ({"world": (option,)} for option in ("kind=ve", "kind=ddim", "points=moons"))
+#: A perceptron as Keurti et al. have it, with nothing beside it and no end of its own.
+PLAIN = {"phi": "mlp", "phi_activation": "relu", "phi_skip": False, "settle_steps": 0}
 #: The name of a run → what differs.
 RUNS: dict[str, dict[str, Any]] = {
     "VP, linear φ": {},
-    "VP, perceptron φ": {"phi": "mlp"},
-    "VP, perceptron φ, scrambled actions": {"phi": "mlp", "scramble": 1},
+    "VP, perceptron φ": PLAIN,
+    "VP, perceptron φ, scrambled actions": {**PLAIN, "scramble": 1},
     "VP, rotations only": {"orthogonal": True},
     "VP, unstructured": {"model": "unstructured"},
     "VE, linear φ": VE,

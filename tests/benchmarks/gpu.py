@@ -47,6 +47,7 @@ def parts(arguments: argparse.Namespace) -> dict[str, list[str]]:
         "sampler": script("sampler", *["--quick"] * quick),
         "replicas": script("replicas", *["--quick"] * quick),
         "step": script("step", *rounds, *["--no-compile", "--batches", "128"] * quick),
+        "limits": script("limits", "map", *["--steps", "10", "--cells", "3,0.3,1"] * quick),
         "mnist": script("mnist", "--data-dir", mnist, *(few if quick else ["--seeds", "1"]))
         if Path(mnist).is_dir()
         else [],
