@@ -327,7 +327,7 @@ def test_noise_is_missed_only_where_it_is_added():
         ddpm_step(schedule, 2, zero)
     with pytest.raises(ValueError, match="noise=None"):
         ddim_step(schedule, 2, 1, zero, 0.5)
-    with pytest.raises(ValueError, match=r"noise has shape \(3,\): expected \(2,\)"):
+    with pytest.raises(ValueError, match=r"noise has shape \(3,\), .*: expected \(2,\)"):
         ddim_step(schedule, 2, 1, zero, 0.5, torch.zeros(3))
 
 

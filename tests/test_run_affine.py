@@ -93,7 +93,7 @@ def test_matrices_that_are_too_many_numbers_are_refused_at_once(options):
 
 
 def test_what_is_small_enough_is_not_refused():
-    assert make_representation(HAE(phi="mlp", size=20), PICTURES).size == 20
+    assert make_representation(HAE(phi="mlp", phi_skip=False, size=20), PICTURES).size == 20
     assert make_representation(HAE(size=16), ScaleTranslation(64)).size == 16
     assert make_representation(HAE(), groups.Torus(40)).size == 80
     assert make_representation(HAE(model="unstructured", size=33), PICTURES).size == 33

@@ -13,6 +13,7 @@ from manifold_ae import data, plots, run
 from manifold_ae.cli import main
 from manifold_ae.experiments import VAE, Diffusion
 from manifold_ae.run import diffusion as module
+from manifold_ae.run.files import prepare_folder
 from manifold_ae.training import Checkpoint
 
 SMALL = Diffusion(
@@ -76,7 +77,7 @@ def test_a_resumed_run_is_the_same_bit_for_bit(finished, tmp_path, cut):
     """The average of the weights included, and the number of its steps."""
     whole = Checkpoint.load(finished.folder / "checkpoint.pt")
     folder = tmp_path / "run"
-    module.prepare_folder(folder, finished.config, False)
+    prepare_folder(folder, finished.config, False)
     dataset = finished.data()
     model = module.build_model(finished.config, dataset.shape)
     fabric = module.make_fabric("cpu")

@@ -512,7 +512,7 @@ def test_what_does_not_fit_is_refused_before_training(changes, message, tmp_path
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": "hea"}, "model = 'hea': expected hae, given"),
+        ({"model": "hea"}, "model = 'hea': expected hae, affine, given"),
         ({"blocks": "2,x"}, "blocks = '2,x'"),
         ({"blocks": "0"}, "blocks = '0'"),
         ({"restart_epochs": 3, "restarts": 2}, "restart_epochs = 3: expected at most epochs = 2"),

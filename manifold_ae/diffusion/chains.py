@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from manifold_ae.groups import ScaleTranslation
+from manifold_ae.groups.base import require_values
 
 __all__ = ["Chain", "compose", "condition", "cumulative", "invert", "replay"]
 
@@ -92,7 +93,7 @@ def compose(elements: Tensor) -> Tensor:
     Not by K products, but as the weighted sum above: one pass over the elements, no division.
 
     Raises:
-        ValueError: if there is no element.
+        ValueError: if there is no element, a scale is not positive, or the product is not finite.
 
     Example:
         >>> elements = torch.tensor([[2.0, 1.0], [3.0, 0.0]])  # x ↦ 2x + 1, then x ↦ 3x
@@ -104,7 +105,15 @@ def compose(elements: Tensor) -> Tensor:
     with torch.autocast(elements.device.type, enabled=False):
         # The scales are summed with the translations: to leave them out would copy all the rest.
         summed = (weights.unsqueeze(-2) @ elements).squeeze(-2)
-    return torch.cat([first, summed[..., 1:]], -1)
+    found = torch.cat([first, summed[..., 1:]], -1)
+    require_values(
+        found.isfinite(),
+        lambda: (
+            "elements have a product that is not finite: expected finite translations, and scales "
+            f"whose product {found.dtype} holds; take float64, or fewer elements"
+        ),
+    )
+    return found
 
 
 def _weights(elements: Tensor) -> tuple[Tensor, Tensor]:
@@ -218,4 +227,11 @@ def _group(elements: Tensor) -> ScaleTranslation:
             f"elements has shape {tuple(elements.shape)}: expected (*, K, n + 1), at least one "
             "element of ScaleTranslation(n), along the second axis from the end"
         )
+    if not elements.is_floating_point():
+        raise ValueError(f"elements has dtype {elements.dtype}: expected floating point")
+    scales = elements[..., 0]
+    require_values(
+        scales > 0,
+        lambda: f"elements have scales from {scales.min().item():g}, not positive: expected s > 0",
+    )
     return ScaleTranslation(elements.shape[-1] - 1)

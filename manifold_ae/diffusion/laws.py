@@ -107,7 +107,16 @@ class GaussianAffineLaw:
         return ScaleTranslation(self.n, diagonal=self.scale.shape[-1] > 1)
 
     def __matmul__(self, other: "GaussianAffineLaw") -> "GaussianAffineLaw":
-        """The law of gh, for independent g of this law and h of the other: h acts first."""
+        """The law of gh, for independent g of this law and h of the other: h acts first.
+
+        Raises:
+            ValueError: if they are of other dimensions.
+        """
+        if self.n != other.n:
+            raise ValueError(
+                f"laws on ScaleTranslation({self.n}) and ScaleTranslation({other.n}): expected "
+                "both of one group"
+            )
         return GaussianAffineLaw(
             self.scale * other.scale,
             self.scale * other.mean + self.mean,

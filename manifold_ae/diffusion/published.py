@@ -55,6 +55,11 @@ def published_denoising_matrix(
             raise ValueError(
                 f"{name} has shape {tuple(value.shape)}: expected {tuple(x.shape)}, that of x"
             )
+    sizes = torch.as_tensor(variance, dtype=torch.float64)
+    require_values(
+        sizes.isfinite() & (sizes >= 0),
+        lambda: f"variance={variance!r}: expected a variance, a finite number of at least 0",
+    )
     require_values(
         x != 0,
         lambda: (

@@ -315,6 +315,11 @@ def _recorded(x: Tensor, path: Iterator[tuple[int, int, Tensor, Tensor]]) -> Cha
 
 def _predict(denoiser: Denoiser, x: Tensor, t: int) -> Tensor:
     predicted = denoiser(x, t)
+    if not isinstance(predicted, Tensor):
+        raise ValueError(
+            f"the denoiser returned {type(predicted).__name__} at t={t}: expected a tensor of "
+            "shape and dtype of x; of an output with parts, return the one that is the noise"
+        )
     if predicted.shape != x.shape or predicted.dtype != x.dtype:
         raise ValueError(
             f"the denoiser returned {tuple(predicted.shape)}, {predicted.dtype} at t={t}: expected "

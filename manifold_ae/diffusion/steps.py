@@ -81,6 +81,8 @@ def ve_step(sigma: float | Tensor, noise: Tensor) -> Tensor:
         ValueError: if σ is negative or not finite, or the noise is not finite.
     """
     require_vectors("noise", noise)
+    if not isinstance(sigma, numbers.Real | Tensor):
+        raise ValueError(f"sigma={sigma!r}: expected a number, or a tensor of one a sample")
     sizes = torch.as_tensor(sigma, dtype=torch.float64)
     require_values(
         sizes.isfinite() & (sizes >= 0),
@@ -203,10 +205,10 @@ def _denoising(
         )
         return element
     require_vectors("noise", noise)
-    if noise.shape != predicted.shape:
+    if noise.shape != predicted.shape or noise.dtype != predicted.dtype:
         raise ValueError(
-            f"noise has shape {tuple(noise.shape)}: expected {tuple(predicted.shape)}, that of "
-            "predicted_noise"
+            f"noise has shape {tuple(noise.shape)}, {noise.dtype}: expected "
+            f"{tuple(predicted.shape)}, {predicted.dtype}, those of predicted_noise"
         )
     added = element[..., 1:] + spread.to(element) * noise
     return torch.cat([element[..., :1], added], -1)
@@ -215,5 +217,12 @@ def _denoising(
 def _element(scale: Tensor, size: Tensor, noise: Tensor) -> Tensor:
     """(scale, size ε) of shape ``(*, n + 1)``, for coefficients of shape ``()`` or ``(*, 1)``."""
     like: dict[str, Any] = {"dtype": noise.dtype, "device": noise.device}
+    own = tuple(torch.broadcast_shapes(scale.shape, size.shape))[:-1]
+    batch = tuple(noise.shape[:-1])
+    if any(m not in (1, n) for m, n in zip(own[::-1], batch[::-1], strict=False)):
+        raise ValueError(
+            f"noise has shape {tuple(noise.shape)}, for times or sizes of shape {own}: expected "
+            f"{(*own, noise.shape[-1])}, one of them for each sample"
+        )
     b = size.to(**like) * noise
     return torch.cat([scale.to(**like).expand(*b.shape[:-1], 1), b], -1)

@@ -84,6 +84,8 @@ def diffusion_trace(
     if schedule is not None:
         options["schedule"] = schedule
     _require_options(kind, options)
+    if not isinstance(x, Tensor):
+        raise ValueError(f"x is {type(x).__name__}: expected a tensor, torch.as_tensor(x)")
     if x.dim() < 2 or x.numel() < 1:
         raise ValueError(f"x has shape {tuple(x.shape)}: expected (n, *shape), a start for each")
     start = x.double().flatten(1)

@@ -81,7 +81,7 @@ class SurfaceOfRevolution(Revolution):
         ...     return 2 + u.cos() - 0.2 * (2 * u).cos(), u.sin()
         >>> M = SurfaceOfRevolution(bean)
         >>> round(M.volume, 4)
-        79.7166
+        76.7174
     """
 
     name = "SurfaceOfRevolution"

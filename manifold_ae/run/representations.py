@@ -115,9 +115,10 @@ def _require_small(config: HAE, group: Group) -> None:
         own = blocks == "auto" and not config.size and config.model != "givens"
         blocks = automatic if own else (whole - config.free,)
     entries = sum(size * size for size in blocks)
-    rows = config.phi_hidden[-1] if config.phi == "mlp" else group.dim
-    linear = config.model == "hae" and config.phi != "mlp" and not group.is_abelian
-    numbers, brackets = rows * entries, group.dim**2 * entries if linear else 0
+    linear = config.phi != "mlp" or config.phi_skip  # or has a linear part
+    rows = (group.dim if linear else 0) + (config.phi_hidden[-1] if config.phi == "mlp" else 0)
+    bracketed = config.model == "hae" and linear and not group.is_abelian
+    numbers, brackets = rows * entries, group.dim**2 * entries if bracketed else 0
     if numbers <= MOST_NUMBERS and brackets <= MOST_BRACKETS:
         return
     instead = (
