@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manifold_ae.manifolds.geodesic_fan import bracketed, wrap
 from manifold_ae.manifolds.profile import Profile
 from manifold_ae.manifolds.revolution_geodesics import Cap, Path, Ring, follow
 from manifold_ae.numerics import normalise
@@ -52,22 +53,17 @@ def basis(normal: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
 def bound(profile: Profile, place: Tensor, other: Tensor, turn: Tensor) -> Tensor:
     """Length of a path that surely joins: along the profile, round one parallel, and on."""
     found = []
-    wrap = (lambda a: a) if profile.poles else _wrap
+    apart = (lambda a: a) if profile.poles else wrap
     for at, radius in profile.necks:
         found.append(
-            profile.scale * (wrap(place - at).abs() + wrap(other - at).abs()) + radius * turn
+            profile.scale * (apart(place - at).abs() + apart(other - at).abs()) + radius * turn
         )
-    straight = profile.scale * wrap(place - other).abs()
+    straight = profile.scale * apart(place - other).abs()
     radius = torch.minimum(profile.jet(place).rho, profile.jet(other).rho)
     found.append(straight + radius * turn)
     if profile.poles:
         found += [profile.scale * (place + other), profile.scale * (2 * math.pi - place - other)]
     return torch.stack(found).amin(0)
-
-
-def _wrap(angle: Tensor) -> Tensor:
-    """The same angle in [−π, π]."""
-    return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
 
 
 def _frame(x: Tensor, normal: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,10 +113,7 @@ def _ring_fan(
     phi = place.unsqueeze(-1).expand(angle.shape)
     momentum = radius.unsqueeze(-1) * angle.sin()
     speed = angle.cos() / profile.scale
-    theta = torch.zeros_like(phi)
     goal, target = turn.unsqueeze(-1), other.unsqueeze(-1)
-    miss = torch.full_like(phi, math.nan)
-    length = torch.full_like(phi, math.inf)
     # α̈/Λ² = ρ'/(ρ³ scale) and θ̇/Λ = 1/ρ², between neighbours of a table.
     at = profile.jet(torch.arange(TABLE + 1, **kwargs) * (2 * math.pi / TABLE))
     table = torch.stack([at.rho_slope / (at.rho**3 * profile.scale), at.rho**-2], -1)
@@ -135,31 +128,11 @@ def _ring_fan(
         ).unbind(-1)
         return square * pull, rate
 
-    pull, rate = forces(phi)
-    for k in range(steps):
-        # Nyström's step of order four, and Simpson's rule for θ.
-        middle = phi + h / 2 * (speed + h / 4 * pull)
-        pull_middle, rate_middle = forces(middle)
-        after = phi + h * (speed + h / 6 * (pull + 2 * pull_middle))
-        pull_after, rate_after = forces(phi + h * (speed + h / 2 * pull_middle))
-        turned = theta + h / 6 * momentum * (rate + 4 * rate_middle + rate_after)
-        speed = speed + h / 6 * (pull + 4 * pull_middle + pull_after)
-        crossed = (theta < goal) & (turned >= goal)
-        part = (goal - theta) / (turned - theta)
-        miss = torch.where(crossed, phi + part * (after - phi) - target, miss)
-        length = torch.where(crossed, (k + part) * h, length)
-        phi, theta = after, turned
-        pull, rate = forces(phi)
-    left, right = _wrap(miss[..., :-1]), _wrap(miss[..., 1:])
-    met = (left * right <= 0) & ((left - right).abs() < math.pi)
-    part = torch.where(met, left / torch.where(met, left - right, 1.0), 0.5).nan_to_num(0.5)
-    guess = torch.where(met, torch.lerp(length[..., :-1], length[..., 1:], part), math.inf)
-    best, index = guess.topk(BRACKETS, dim=-1, largest=False)
-    low, high = angle.gather(-1, index), angle.gather(-1, index + 1)
-    direction = torch.lerp(low, high, part.gather(-1, index))
-    size = torch.where(torch.isfinite(best), best, 0.0)
+    direction, size, best = bracketed(
+        forces, angle, phi, speed, momentum, goal, target, h=h, steps=steps, count=BRACKETS
+    )
     # Meridians, which no two paths of the fan bracket.
-    straight = _wrap(other - place)
+    straight = wrap(other - place)
     lines = torch.stack(
         [straight, straight - 2 * math.pi * torch.where(straight >= 0, 1.0, -1.0)], -1
     )

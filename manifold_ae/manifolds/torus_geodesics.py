@@ -30,6 +30,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from manifold_ae.manifolds.geodesic_fan import bracketed, wrap
+
 __all__ = ["Connection", "Path", "connect", "follow", "injectivity_radius", "longest_piece"]
 
 #: Chebyshev points of a piece, and rounds of Picard's iteration.
@@ -170,11 +172,6 @@ def follow(
     return Path(tube, rotation, minor * speed, momentum / rho, fields[0], fields[1], slopes[0])
 
 
-def _wrap(angle: Tensor) -> Tensor:
-    """The same angle in [−π, π]."""
-    return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
-
-
 def _fan(
     major: float, minor: float, tube: Tensor, other: Tensor, turn: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -186,10 +183,10 @@ def _fan(
     """
     kwargs = {"dtype": tube.dtype, "device": tube.device}
     # Down to the inner equator, along it, and up again; or along one parallel: both surely join.
-    descent = minor * (2 * math.pi - _wrap(tube).abs() - _wrap(other).abs())
+    descent = minor * (2 * math.pi - wrap(tube).abs() - wrap(other).abs())
     parallel = major + minor * torch.minimum(torch.cos(tube), torch.cos(other))
     bound = torch.minimum(
-        descent + (major - minor) * turn, minor * _wrap(other - tube).abs() + parallel * turn
+        descent + (major - minor) * turn, minor * wrap(other - tube).abs() + parallel * turn
     )
     steps = max(8, math.ceil(1.25 * STEPS * bound.max().item() / longest_piece(major, minor)))
     # Longer by a quarter, so that both neighbours of the shortest arrive.
@@ -206,10 +203,7 @@ def _fan(
     momentum = (major + minor * torch.cos(phi)) * torch.sin(angle)
     force = -(momentum**2) / minor
     speed = torch.cos(angle) / minor
-    theta = torch.zeros_like(phi)
     goal, target = turn.unsqueeze(-1), other.unsqueeze(-1)
-    miss = torch.full_like(phi, math.nan)
-    length = torch.full_like(phi, math.inf)
 
     def forces(at: Tensor) -> tuple[Tensor, Tensor]:
         """φ̈ and θ̇/Λ."""
@@ -217,29 +211,9 @@ def _fan(
         square = inverse * inverse
         return force * torch.sin(at) * inverse * square, square
 
-    pull, rate = forces(phi)
-    for k in range(steps):
-        # Nyström's step of order four, and Simpson's rule for θ.
-        middle = phi + h / 2 * (speed + h / 4 * pull)
-        pull_middle, rate_middle = forces(middle)
-        after = phi + h * (speed + h / 6 * (pull + 2 * pull_middle))
-        pull_after, rate_after = forces(phi + h * (speed + h / 2 * pull_middle))
-        turned = theta + h / 6 * momentum * (rate + 4 * rate_middle + rate_after)
-        speed = speed + h / 6 * (pull + 4 * pull_middle + pull_after)
-        crossed = (theta < goal) & (turned >= goal)
-        part = (goal - theta) / (turned - theta)
-        miss = torch.where(crossed, phi + part * (after - phi) - target, miss)
-        length = torch.where(crossed, (k + part) * h, length)
-        phi, theta = after, turned
-        pull, rate = forces(phi)
-    left, right = _wrap(miss[..., :-1]), _wrap(miss[..., 1:])
-    met = (left * right <= 0) & ((left - right).abs() < math.pi)
-    part = torch.where(met, left / torch.where(met, left - right, 1.0), 0.5).nan_to_num(0.5)
-    guess = torch.where(met, torch.lerp(length[..., :-1], length[..., 1:], part), math.inf)
-    best, index = guess.topk(BRACKETS, dim=-1, largest=False)
-    low, high = angle.gather(-1, index), angle.gather(-1, index + 1)
-    direction = torch.lerp(low, high, part.gather(-1, index))
-    size = torch.where(torch.isfinite(best), best, 0.0)
+    direction, size, best = bracketed(
+        forces, angle, phi, speed, momentum, goal, target, h=h, steps=steps, count=BRACKETS
+    )
     return torch.stack([size * torch.cos(direction), size * torch.sin(direction)], -1), best
 
 
@@ -262,7 +236,7 @@ def _finish(
     for _ in range(NEWTON):
         along_tube, along_rotation = velocity[active].unbind(-1)
         path = follow(major, minor, tube[active], along_tube, along_rotation)
-        miss_tube = minor * _wrap(other[active] - path.tube)
+        miss_tube = minor * wrap(other[active] - path.tube)
         miss_turn = (major + minor * torch.cos(path.tube)) * (turn[active] - path.rotation)
         miss = torch.hypot(miss_tube, miss_turn)
         there = _unit(path.along_tube, path.along_rotation)
@@ -304,7 +278,7 @@ def connect(major: float, minor: float, tube: Tensor, other: Tensor, turn: Tenso
         empty = zero.unsqueeze(-1).expand(*shape, 2)
         return Connection(empty, empty, zero, zero, zero)
     # The straight line of the chart, and the one round the other side of the tube.
-    straight = _wrap(other - tube)
+    straight = wrap(other - tube)
     lines = [straight, straight - 2 * math.pi * torch.where(straight >= 0, 1.0, -1.0)]
     middle = (major + minor * torch.cos(tube + straight / 2)) * turn
     near = torch.hypot(minor * straight, middle) < 1.2 * injectivity_radius(major, minor)

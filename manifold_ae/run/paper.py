@@ -1,11 +1,9 @@
 """The tables of the ΔVAE paper, run by run; what is done stays done."""
 
 import json
-import math
 import multiprocessing
 import os
 import platform
-import statistics
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -18,8 +16,9 @@ from manifold_ae import data, metrics
 from manifold_ae.experiments.paper import FIGURES, SETTINGS, SPACES, TABLES, Job, Table
 from manifold_ae.run import delta_vae
 from manifold_ae.run.files import read_checkpoint, write_json
+from manifold_ae.run.seeds import spread
 
-__all__ = ["collect", "is_one_of_several", "reproduce", "table_text"]
+__all__ = ["collect", "is_one_of_several", "reproduce", "table_text", "winding_determinant"]
 
 #: Columns of a table, by their keys in ``metrics.json``, and the factor that they are shown with.
 COLUMNS = {"elbo": 1.0, "log_likelihood": 1.0, "kl": 1.0, "mse": 100.0}
@@ -159,7 +158,10 @@ def collect(name: str, folder: Path | str) -> dict[str, Any]:
     }
     if table.common["data"] == "torus":
         content["winding_determinants_of_the_flat_torus"] = {
-            setting: [winding_determinant(path) for path in runs[setting, "torus:2"]]
+            setting: [
+                winding_determinant(delta_vae.load(path, read_checkpoint(path), device="cpu"))
+                for path in runs[setting, "torus:2"]
+            ]
             for setting in SETTINGS
         }
     for key, factor in COLUMNS.items():
@@ -201,19 +203,12 @@ def _row(
             row[name] = {"mean": mean, "sd": sd}
     for setting in SETTINGS:
         if (setting, manifold) in measured:
-            row[setting] = _spread([entry[key] * factor for entry in measured[setting, manifold]])
+            row[setting] = spread([entry[key] * factor for entry in measured[setting, manifold]])
     return row
 
 
-def _spread(values: list[float]) -> dict[str, float]:
-    """Mean and standard deviation over seeds."""
-    deviation = statistics.stdev(values) if len(values) > 1 else math.nan
-    return {"mean": statistics.mean(values), "sd": deviation}
-
-
-def winding_determinant(path: Path) -> int | None:
-    """Of the encoder of a run on the flat torus; None where it is not continuous."""
-    trained = delta_vae.load(path, read_checkpoint(path), device="cpu")
+def winding_determinant(trained: delta_vae.VAERun) -> int | None:
+    """Of the simple picture's encoder into the flat torus; None where it is not continuous."""
     picture = data.PeriodicPicture.simple()
 
     def encode(angles: torch.Tensor) -> torch.Tensor:
@@ -255,8 +250,8 @@ def table_text(content: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _cell(value: dict[str, float] | None) -> str:
+def _cell(value: dict[str, float | None] | None) -> str:
     if value is None:
         return "–"
-    spread = "" if math.isnan(value["sd"]) else f" ± {value['sd']:.2f}"
-    return f"{value['mean']:.2f}{spread}"
+    tail = "" if value["sd"] is None else f" ± {value['sd']:.2f}"
+    return f"{value['mean']:.2f}{tail}"

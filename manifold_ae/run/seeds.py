@@ -23,7 +23,7 @@ from manifold_ae.run.base import Run
 from manifold_ae.run.files import write_json
 from manifold_ae.training import Checkpoint, write_aside, write_metrics
 
-__all__ = ["SeedsRun", "assemble", "extra_of", "load", "members_of", "seeds_line"]
+__all__ = ["SeedsRun", "assemble", "extra_of", "load", "members_of", "seeds_line", "spread"]
 
 
 @dataclass(kw_only=True)
@@ -121,7 +121,7 @@ class SeedsRun(Run):
         for name in first:
             numbers = [float(own[name]) for own in metrics.values() if _is_number(own.get(name))]
             if len(numbers) == len(metrics):
-                joined[name] = _spread(numbers)
+                joined[name] = spread(numbers)
         joined["seeds"] = {str(seed): own for seed, own in metrics.items()}
         joined["lost"] = {str(seed): why for seed, why in self.lost.items()}
         return joined
@@ -135,7 +135,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _spread(values: list[float]) -> dict[str, float | None]:
+def spread(values: list[float]) -> dict[str, float | None]:
+    """Mean and standard deviation over seeds; None of one alone."""
     sd = statistics.stdev(values) if len(values) > 1 else None
     return {"mean": statistics.mean(values), "sd": sd}
 

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import common
-import torch
 from scipy.special import ive
 from tqdm import tqdm
 
-from manifold_ae import data, metrics, run
+from manifold_ae import run
 from manifold_ae.experiments import VAE
+from manifold_ae.run.paper import winding_determinant
 
 LIMIT = -2048 * math.log(2 * math.pi) + 2 * math.log(float(ive(0, 512)))
 BASE = VAE(
@@ -37,25 +37,11 @@ BASE = VAE(
 )
 
 
-def determinant(trained: run.VAERun) -> int | None:
-    """Of the winding matrix; None where the encoder is discontinuous."""
-    picture = data.PeriodicPicture.simple()
-
-    def encode(angles: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(trained.encode(picture.translate(angles))["points"])
-
-    try:
-        winding = metrics.winding_matrix(encode, trained.model.manifold, 2)  # type: ignore[arg-type]
-    except ValueError:
-        return None
-    return round(torch.linalg.det(winding.double()).item())
-
-
 def outcome(trained: run.VAERun, started: float, num_samples: int) -> dict[str, Any]:
     evaluated = trained.evaluate(num_samples=num_samples)
     return {
         "seed": trained.config.seed,
-        "determinant": determinant(trained),
+        "determinant": winding_determinant(trained),
         "elbo": evaluated["elbo"],
         "kl": evaluated["kl"],
         "mean_log_time": evaluated["mean_log_time"],
