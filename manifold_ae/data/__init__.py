@@ -15,6 +15,7 @@ from .batches import Fresh, Repeated, Shuffled, Together
 from .diffusion import diffusion_traces
 from .digits import load_digits
 from .download import DownloadError
+from .given import batch_of, check_given, check_times, rows_of
 from .holdouts import hold_out_actions, hold_out_combinations, in_cells, split_random
 from .idx import read_idx
 from .mnist import load_mnist
@@ -35,7 +36,10 @@ __all__ = [
     "Shuffled",
     "Together",
     "Traces",
+    "batch_of",
     "check_counts",
+    "check_given",
+    "check_times",
     "diffusion_traces",
     "from_array",
     "hold_out_actions",
@@ -57,6 +61,7 @@ __all__ = [
     "read_array",
     "read_idx",
     "register",
+    "rows_of",
     "split_random",
     "split_rows",
     "worlds",

@@ -11,7 +11,7 @@ in `data/__init__.py`. The function's keyword arguments are the data set's optio
 import inspect
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ._checks import did_you_mean
+from .given import check_given
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,10 +42,13 @@ class Dataset:
         value_range: The least and the greatest value possible, where they are known.
         draw: For data that can be drawn afresh, `draw(n, generator=None, device=None)` returns `n`
             new values `(n, *shape)` and their labels.
+        train_given: What is known of the rows of `train` beside their values, by name:
+            `covariates`, `exposure`, `groups`, `times`, those that there are (see `given`).
+        test_given: The same of the rows of `test`.
 
     Raises:
-        ValueError: If the parts differ in shape, are not float32, or have labels or row numbers of
-            another length.
+        ValueError: If the parts differ in shape or in what is given, are not float32, have labels
+            or row numbers of another length, or what is given is not as `given` says.
     """
 
     name: str
@@ -58,6 +62,8 @@ class Dataset:
     default_scaling: str | None = None
     value_range: tuple[float, float] | None = None
     draw: Callable[..., tuple[Tensor, Tensor]] | None = None
+    train_given: Mapping[str, Tensor] = field(default_factory=dict)
+    test_given: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for part in ("train", "test"):
@@ -68,10 +74,17 @@ class Dataset:
             for name, other in ((f"{part}_rows", rows), (f"{part}_labels", labels)):
                 if other is not None and len(other) != len(x):
                     raise ValueError(f"{name} has length {len(other)}: expected {len(x)}")
+            check_given(getattr(self, f"{part}_given"), len(x), f"{part}_given")
         if self.train.shape[1:] != self.test.shape[1:]:
             raise ValueError(
                 f"test has values of shape {tuple(self.test.shape[1:])}: "
                 f"expected {self.shape}, the shape of those to train on"
+            )
+        kinds = [sorted(self.train_given), sorted(self.test_given)]
+        if kinds[0] != kinds[1] or self.covariates != _columns(self.test_given):
+            raise ValueError(
+                f"test_given has {_listed(self.test_given)}: expected the same as train_given, "
+                f"{_listed(self.train_given)}"
             )
 
     @property
@@ -85,6 +98,11 @@ class Dataset:
         return math.prod(self.shape)
 
     @property
+    def covariates(self) -> int:
+        """The number of covariates of a row, 0 where there are none."""
+        return _columns(self.train_given)
+
+    @property
     def image_shape(self) -> tuple[int, int] | None:
         """Height and width where a value is a picture, that is, has two axes."""
         return (self.shape[0], self.shape[1]) if len(self.shape) == 2 else None
@@ -94,6 +112,14 @@ class Dataset:
             f"Dataset({self.name!r}, train={tuple(self.train.shape)}, "
             f"test={tuple(self.test.shape)}, default_likelihood={self.default_likelihood!r})"
         )
+
+
+def _columns(given: Mapping[str, Tensor]) -> int:
+    return given["covariates"].shape[1] if "covariates" in given else 0
+
+
+def _listed(given: Mapping[str, Tensor]) -> str:
+    return ", ".join(f"{name} {tuple(v.shape[1:])}" for name, v in given.items()) or "nothing"
 
 
 COMMON = {"data_dir": None, "split": "random", "test_fraction": 0.2, "seed": 0}

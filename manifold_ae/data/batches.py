@@ -5,6 +5,7 @@ the data has to be saved. Several processes see different rows in the same numbe
 """
 
 import copy
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
@@ -22,6 +23,28 @@ def _check_rank(rank: int, world_size: int) -> None:
         raise ValueError(
             f"rank={rank}: expected 0 to {world_size - 1}, with world_size={world_size}"
         )
+
+
+def _map(function: Callable[..., Tensor], *batches: Any) -> Any:
+    """Apply a function of tensors to those in the same places of batches that are alike.
+
+    A batch is a tensor, or a tuple of tensors, or a dict of them.
+    """
+    first = batches[0]
+    if isinstance(first, dict):
+        return {name: function(*(batch[name] for batch in batches)) for name in first}
+    if isinstance(first, tuple):
+        return tuple(function(*parts) for parts in zip(*batches, strict=True))
+    return function(*batches)
+
+
+def _tensors(batch: Any) -> dict[str, Tensor]:
+    """The tensors of a batch, each with what to call it."""
+    if isinstance(batch, dict):
+        return {f"x[{name!r}]": value for name, value in batch.items()}
+    if isinstance(batch, tuple):
+        return {f"x[{k}]": value for k, value in enumerate(batch)}
+    return {"x": batch}
 
 
 class _Seeded:
@@ -45,7 +68,8 @@ class Shuffled(_Seeded):
 
     Arguments:
         x: The values, with shape `(n, *shape)`; batches are made on its device. Of a tuple of
-            tensors with the same number of rows, the batches are tuples.
+            tensors with the same number of rows, the batches are tuples; of a dict, dicts, such
+            as `given.batch_of` makes of values and what is known beside them.
         batch_size: The number of rows of a batch, of one process.
         seed: Which orders.
         rank: The number of this process.
@@ -62,7 +86,7 @@ class Shuffled(_Seeded):
 
     def __init__(
         self,
-        x: Tensor | tuple[Tensor, ...],
+        x: Tensor | tuple[Tensor, ...] | dict[str, Tensor],
         batch_size: int,
         seed: int,
         rank: int = 0,
@@ -70,15 +94,21 @@ class Shuffled(_Seeded):
     ) -> None:
         at_least("batch_size", batch_size)
         _check_rank(rank, world_size)
-        first, *others = x if isinstance(x, tuple) else (x,)
-        if first.ndim == 0 or len(first) < world_size:
-            raise ValueError(
-                f"x has shape {tuple(first.shape)}: expected at least {world_size} row(s), "
-                f"one for each process"
-            )
-        for other in others:
-            if len(other) != len(first):
-                raise ValueError(f"x has tensors of {len(first)} and of {len(other)} rows")
+        tensors = _tensors(x)
+        if not tensors:
+            raise ValueError(f"x={x!r}: expected at least one tensor")
+        first = next(iter(tensors.values()))
+        for name, value in tensors.items():
+            if value.ndim == 0 or len(value) < world_size:
+                raise ValueError(
+                    f"{name} has shape {tuple(value.shape)}: expected at least {world_size} "
+                    f"row(s), one for each process"
+                )
+            if len(value) != len(first):
+                raise ValueError(
+                    f"{name} has {len(value)} rows, and {next(iter(tensors))} has {len(first)}: "
+                    f"expected as many"
+                )
         self.rows, self.device = len(first), first.device
         self.x, self.batch_size, self.seed = x, batch_size, seed
         self.rank, self.world_size = rank, world_size
@@ -107,7 +137,7 @@ class Shuffled(_Seeded):
         order = order.to(self.device)
         for step in order.split(self.batch_size * self.world_size)[: self._steps]:
             own = step.tensor_split(self.world_size)[self.rank]
-            yield tuple(x[own] for x in self.x) if isinstance(self.x, tuple) else self.x[own]
+            yield _map(operator.itemgetter(own), self.x)
 
 
 class Repeated:
@@ -237,7 +267,4 @@ class Together:
     def epoch(self, k: int) -> Iterator[Any]:
         """Yield the batches of epoch `k`, each with shape `(len(sources), batch_size, *shape)`."""
         for batches in zip(*(source.epoch(k) for source in self.sources), strict=True):
-            if isinstance(batches[0], tuple):
-                yield tuple(torch.stack(parts) for parts in zip(*batches, strict=True))
-            else:
-                yield torch.stack(batches)
+            yield _map(lambda *parts: torch.stack(parts), *batches)
