@@ -20,6 +20,7 @@ from .holdouts import hold_out_actions, hold_out_combinations, in_cells, split_r
 from .idx import read_idx
 from .mnist import load_mnist
 from .points import load_mixture, load_moons, load_s_curve, mixture_parameters
+from .populations import Simulation, simulate
 from .scaling import Scaling
 from .splits import split_rows
 from .torus import PeriodicPicture, load_torus
@@ -34,6 +35,7 @@ __all__ = [
     "Repeated",
     "Scaling",
     "Shuffled",
+    "Simulation",
     "Together",
     "Traces",
     "batch_of",
@@ -62,6 +64,7 @@ __all__ = [
     "read_idx",
     "register",
     "rows_of",
+    "simulate",
     "split_random",
     "split_rows",
     "worlds",
