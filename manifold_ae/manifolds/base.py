@@ -238,6 +238,10 @@ class Manifold(geoopt.Manifold):
         """Angles in radians of points x, of shape ``(*, len(angle_names))``."""
         raise ValueError(f"{self!r} has no angles; its points are their ambient coordinates")
 
+    def from_angles(self, angles: Tensor) -> Tensor:
+        """Points at angles of shape ``(*, len(angle_names))``: what ``to_angles`` takes back."""
+        raise ValueError(f"{self!r} has no angles; its points are their ambient coordinates")
+
     def default_prior(self) -> torch.distributions.Distribution:
         """Uniform where the manifold is compact, the standard normal on Euclidean space."""
         # The one reference upwards: distributions are built on manifolds, not the reverse.

@@ -243,3 +243,17 @@ class Product(Manifold):
         return torch.cat(
             [factor.to_angles(part) for factor, part in pairs if factor.angle_names], -1
         )
+
+    def from_angles(self, angles: Tensor) -> Tensor:
+        """Points at the factors' angles in turn.
+
+        Raises:
+            ValueError: if a factor has none.
+        """
+        sizes = [len(factor.angle_names) for factor in self.factors]
+        for factor, size in zip(self.factors, sizes, strict=True):
+            if not size:
+                raise ValueError(f"{self!r}: its factor {factor!r} has no angles; join() its parts")
+        self._require("angles", angles, (sum(sizes),))
+        pairs = zip(self.factors, angles.split(sizes, -1), strict=True)
+        return self.join(factor.from_angles(part) for factor, part in pairs)

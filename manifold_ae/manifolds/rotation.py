@@ -61,6 +61,11 @@ class SO3(Manifold):
         """The rotation vector: axis times angle, of length at most π."""
         return rotations.log(x)
 
+    def from_angles(self, angles: Tensor) -> Tensor:
+        """The rotation of a rotation vector ``(*, 3)``."""
+        self._require("angles", angles, (3,))
+        return rotations.exp(angles)
+
     def scalar_curvature(self, x: Tensor) -> Tensor:
         return torch.full_like(x[..., 0, 0], 1.5)
 

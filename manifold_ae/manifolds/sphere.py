@@ -68,6 +68,17 @@ class Sphere(Manifold):
         equatorial = torch.linalg.vector_norm(x[..., :2], dim=-1)
         return torch.stack([longitude, torch.atan2(x[..., 2], equatorial)], -1)
 
+    def from_angles(self, angles: Tensor) -> Tensor:
+        """Points of S¹ at an angle, of S² at longitude and latitude, of shape ``(*, d)``."""
+        if self._dim > 2:
+            return super().from_angles(angles)
+        self._require("angles", angles, (self._dim,))
+        around = torch.stack([torch.cos(angles[..., 0]), torch.sin(angles[..., 0])], -1)
+        if self._dim == 1:
+            return around
+        height = angles[..., 1:]
+        return torch.cat([torch.cos(height) * around, torch.sin(height)], -1)
+
     def scalar_curvature(self, x: Tensor) -> Tensor:
         return torch.full_like(x[..., 0], self._dim * (self._dim - 1))
 

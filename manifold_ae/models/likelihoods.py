@@ -59,6 +59,8 @@ class Likelihood(nn.Module, ABC):
     default_scaling: str
     #: Whether x must be counts: integers of at least 0.
     counts = False
+    #: Whether log_prob is that of a density, which depends on the unit of x; else a probability.
+    density = True
     #: The least and the greatest value that x may have once scaled; None for any.
     support: tuple[float, float] | None = None
 
@@ -183,6 +185,7 @@ class Bernoulli(Likelihood):
 
     name = "bernoulli"
     default_scaling = "range"
+    density = False
     support = (0.0, 1.0)
 
     def log_prob(self, output: Tensor, x: Tensor) -> Tensor:
@@ -207,6 +210,7 @@ class Poisson(Likelihood):
     name = "poisson"
     default_scaling = "none"
     counts = True
+    density = False
 
     def encoder_input(self, x: Tensor) -> Tensor:
         return torch.log1p(x)

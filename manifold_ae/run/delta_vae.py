@@ -153,6 +153,17 @@ class VAERun(Run):
 
     # ---- files ------------------------------------------------------------------------------
 
+    def checkpoint(self) -> Checkpoint:
+        """All that ``load`` asks for; training cannot go on from it, for it has no optimiser."""
+        shape = self.model.likelihood.event_shape
+        return Checkpoint(
+            epoch=len(self.history),
+            model={name: value.detach().cpu() for name, value in self.model.state_dict().items()},
+            optimizer={},
+            history=self.history,
+            extra=_record(self.config, self.scaling, shape, self.dataset_name),
+        )
+
     def save_latents(self) -> None:
         """Locations, times and labels of every row, with row numbers, as ``latents.npz``."""
         folder = self._own_folder()
@@ -376,13 +387,7 @@ def train(
         resume=resume,
         extra=extra_of(
             config,
-            {
-                "kind": "vae",
-                "config": config.to_mapping(),
-                "scaling": scaling.state_dict(),
-                "event_shape": list(dataset.shape),
-                "dataset": dataset.name,
-            },
+            _record(config, scaling, dataset.shape, dataset.name),
         ),
         progress=progress,
         checkpoint_seconds=checkpoint_seconds,
@@ -402,6 +407,19 @@ def train(
         )
 
     return assemble(config, model, last, folder, fabric, make)
+
+
+def _record(
+    config: VAE, scaling: Scaling, event_shape: tuple[int, ...], name: str
+) -> dict[str, Any]:
+    """What a checkpoint says of a run beside its weights, and ``load`` asks for."""
+    return {
+        "kind": "vae",
+        "config": config.to_mapping(),
+        "scaling": scaling.state_dict(),
+        "event_shape": list(event_shape),
+        "dataset": name,
+    }
 
 
 def _complete(config: VAE) -> VAE:
@@ -432,8 +450,8 @@ def describe(config: VAE) -> str:
     )
 
 
-def load(folder: Path, checkpoint: Checkpoint, *, device: str = "auto") -> VAERun:
-    """The run that a checkpoint holds."""
+def load(folder: Path | None, checkpoint: Checkpoint, *, device: str = "auto") -> VAERun:
+    """The run that a checkpoint holds; without a folder, one that writes nothing."""
     try:
         config = VAE.from_mapping(checkpoint.extra["config"])
         scaling = Scaling.from_state_dict(checkpoint.extra["scaling"])
@@ -441,7 +459,7 @@ def load(folder: Path, checkpoint: Checkpoint, *, device: str = "auto") -> VAERu
         name = checkpoint.extra["dataset"]
     except KeyError as error:
         raise ValueError(
-            f"{folder / 'checkpoint.pt'} is not the checkpoint of a ΔVAE: it lacks {error}"
+            f"{folder or 'this'} holds no checkpoint of a ΔVAE: it lacks {error}"
         ) from error
     model = build_model(config, shape)
     model.load_state_dict(checkpoint.model)
