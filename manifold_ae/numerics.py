@@ -445,8 +445,8 @@ _STIRLING_CURVATURE = tuple(-2 * k * c for k, c in enumerate(_STIRLING_SLOPE, 1)
 _STIRLING_FROM = 16.0
 
 
-def log_gamma_ratio(x: Tensor, b: float) -> Tensor:
-    r"""log Γ(x + b) − log Γ(x) for x, b > 0, which are too large to subtract when x is large."""
+def log_gamma_ratio(x: Tensor, b: float | Tensor) -> Tensor:
+    r"""log Γ(x + b) − log Γ(x) for x > 0, b ≥ 0: too large to subtract when x is large."""
     small, x_ = x.clamp_max(_STIRLING_FROM), x.clamp_min(_STIRLING_FROM)
     y_ = x_ + b
     rest = power_sum(y_, _STIRLING, -1.0, -2.0) - power_sum(x_, _STIRLING, -1.0, -2.0)

@@ -24,9 +24,14 @@ KINDS = (
     partial(likelihoods.Gaussian, variance=0.3),
     likelihoods.LearnedGaussian,
     likelihoods.Bernoulli,
+    likelihoods.StudentT,
     likelihoods.Poisson,
+    likelihoods.NegativeBinomial,
 )
-KIND_NAMES = ("gaussian", "gaussian-0.3", "gaussian-learned", "bernoulli", "poisson")
+KIND_NAMES = (
+    "gaussian", "gaussian-0.3", "gaussian-learned", "bernoulli", "student-t", "poisson",
+    "negative-binomial",
+)  # fmt: skip
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
 
 
@@ -44,7 +49,13 @@ LAWS = {
     likelihoods.Gaussian: lambda p, mean: stats.norm(mean, math.sqrt(p.variance)),
     likelihoods.LearnedGaussian: lambda p, mean: stats.norm(mean, array(p.scale)),
     likelihoods.Bernoulli: lambda _, mean: stats.bernoulli(mean),
+    likelihoods.StudentT: lambda p, mean: stats.t(
+        array(p.degrees_of_freedom), mean, array(p.scale)
+    ),
     likelihoods.Poisson: lambda _, mean: stats.poisson(mean),
+    likelihoods.NegativeBinomial: lambda p, mean: stats.nbinom(
+        1 / array(p.dispersion), 1 / (1 + array(p.dispersion) * mean)
+    ),
 }
 
 
