@@ -6,7 +6,8 @@ from manifold_ae.metrics.actions import (
     probed_defects,
     residual_of_moves,
 )
-from manifold_ae.metrics.alignment import Alignment, align, align_matrices
+from manifold_ae.metrics.aligning import align
+from manifold_ae.metrics.alignment import Alignment, align_matrices, align_representations
 from manifold_ae.metrics.blocks import Blocks, find_blocks, off_block_energy
 from manifold_ae.metrics.continuity import Continuity, continuity
 from manifold_ae.metrics.coverage import Coverage, coverage
@@ -18,6 +19,7 @@ from manifold_ae.metrics.equivariance import (
     transition_error,
 )
 from manifold_ae.metrics.homomorphism import HomomorphismDefects, homomorphism_defects
+from manifold_ae.metrics.isometries import Aligned, Isometry, align_latents
 from manifold_ae.metrics.likelihood import evaluate_bound
 from manifold_ae.metrics.persistence import (
     Homology,
@@ -35,6 +37,7 @@ from manifold_ae.metrics.winding import degree_from_loops, induced_matrix, windi
 __all__ = [
     "HORIZONS",
     "ActionDefects",
+    "Aligned",
     "Alignment",
     "Blocks",
     "Continuity",
@@ -44,13 +47,16 @@ __all__ = [
     "GivenFactor",
     "Homology",
     "HomomorphismDefects",
+    "Isometry",
     "RolloutErrors",
     "SampleQuality",
     "Topology",
     "TorusAlignment",
     "action_defects",
     "align",
+    "align_latents",
     "align_matrices",
+    "align_representations",
     "align_torus",
     "betti_of_data",
     "betti_of_latents",

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from manifold_ae.metrics._checks import square
 
-__all__ = ["Alignment", "align", "align_matrices"]
+__all__ = ["Alignment", "align_matrices", "align_representations"]
 
 #: Condition numbers below this leave A invertible enough.
 LARGEST_CONDITION = 10.0
@@ -58,7 +58,7 @@ class Alignment:
 
 
 @torch.no_grad()
-def align(
+def align_representations(
     rho: Callable[[Any], Tensor],
     truth: Callable[[Any], Tensor],
     actions: Tensor,
