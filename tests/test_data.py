@@ -49,7 +49,7 @@ def test_every_name_has_a_line_and_options_of_its_own():
     [
         ("mnits", {}, "data='mnits': expected one of digits, mixture, mnist.*did you mean 'mnist'"),
         ("MNIST", {}, "did you mean 'mnist'"),
-        ("spikes.csv", {}, r"data='spikes.csv': .*PATH\.npy"),
+        ("spikes.txt", {}, r"data='spikes.txt': .*PATH\.npy"),
         ("PATH.npy.gz", {}, "expected one of"),
         ("torus", {"ordr": 4}, "ordr=4: torus has no such option; it has picture, order.*'order'"),
         ("digits", {"noise": 1}, "noise=1: digits has no such option; it has none"),

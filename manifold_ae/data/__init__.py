@@ -1,6 +1,6 @@
 """Data: sets that have a name, a user's own arrays, their scaling, and the batches made of them.
 
-    data = load("digits")                                  # or "mnist", "torus", "PATH.npy"
+    data = load("digits")                                  # or "mnist", "torus", "PATH.csv"
     scaling = Scaling.fit("range", data.train, data.value_range)
     batches = Shuffled(scaling.apply(data.train), batch_size=128, seed=0)
     for x in batches.epoch(0): ...
@@ -9,18 +9,21 @@ A new data set is a file beside this one, with a function under `register`, and 
 """
 
 from . import worlds
-from .arrays import check_counts, from_array, load_array, open_array, read_array
+from .arrays import check_counts, open_array, read_array
 from .base import Dataset, load, names, options, register
 from .batches import Fresh, Repeated, Shuffled, Together
+from .columns import Columns
 from .diffusion import diffusion_traces
 from .digits import load_digits
 from .download import DownloadError
+from .files import load_file, read
 from .given import batch_of, check_given, check_times, rows_of
 from .holdouts import hold_out_actions, hold_out_combinations, in_cells, split_random
 from .idx import read_idx
 from .mnist import load_mnist
 from .points import load_mixture, load_moons, load_s_curve, mixture_parameters
 from .populations import Simulation, simulate
+from .recordings import Recording, from_array
 from .scaling import Scaling
 from .splits import split_rows
 from .torus import PeriodicPicture, load_torus
@@ -28,10 +31,12 @@ from .trace_files import load_traces
 from .traces import Traces
 
 __all__ = [
+    "Columns",
     "Dataset",
     "DownloadError",
     "Fresh",
     "PeriodicPicture",
+    "Recording",
     "Repeated",
     "Scaling",
     "Shuffled",
@@ -48,8 +53,8 @@ __all__ = [
     "hold_out_combinations",
     "in_cells",
     "load",
-    "load_array",
     "load_digits",
+    "load_file",
     "load_mixture",
     "load_mnist",
     "load_moons",
@@ -60,6 +65,7 @@ __all__ = [
     "names",
     "open_array",
     "options",
+    "read",
     "read_array",
     "read_idx",
     "register",

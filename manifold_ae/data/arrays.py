@@ -1,4 +1,4 @@
-"""A user's own data: one array, a row a measurement, in a `.npy` file or in memory.
+"""Arrays of a user's, a row a measurement, in a `.npy` file or in memory.
 
 What is wrong with an array is found here and named by its place, before it is a NaN in training.
 A file's header is checked against the file's length first, so that an absurd one allocates nothing,
@@ -7,8 +7,9 @@ and the values are then read through a memory map.
 
 import math
 import os
+import tokenize
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import torch
@@ -16,86 +17,16 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from ._checks import did_you_mean
-from .base import Dataset, register
-from .splits import split_rows
 
 _CHUNK = 2**22
 #: The part of a feature's range that rounding to float32 may take away.
 RESOLUTION = 1e-3
 REAL_KINDS = "biuf"
 _MAGIC = b"\x93NUMPY"
+#: Numbers of axes of values: rows of features, or of pictures.
+VALUES = (2, 3)
+_SHAPES = {1: "(n,)", 2: "(n, features)", 3: "(n, height, width)"}
 _HEADER_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-
-
-@register("PATH.npy", "an array of yours, (n, features) or (n, height, width), saved by numpy.save")
-def load_array(
-    path: str | os.PathLike[str],
-    *,
-    split: str = "random",
-    test_fraction: float = 0.2,
-    seed: int = 0,
-) -> Dataset:
-    """Return the data set made of the array in a `.npy` file.
-
-    Arguments:
-        path: The file.
-        split: `"random"`, or `"blocks"` for recordings, as in `split_rows`.
-        test_fraction: The part to test on.
-        seed: Which split.
-
-    Raises:
-        FileNotFoundError: If there is no such file; names the nearest one in its folder.
-        ValueError: If it is no `.npy` file, or truncated, or holds what `from_array` refuses.
-    """
-    path = Path(path)
-    return from_array(
-        open_array(path), name=path.stem, split=split, test_fraction=test_fraction, seed=seed
-    )
-
-
-def from_array(
-    x: Any,
-    *,
-    name: str = "array",
-    split: str = "random",
-    test_fraction: float = 0.2,
-    seed: int = 0,
-) -> Dataset:
-    """Return the data set made of an array in memory.
-
-    The likelihood offered is Bernoulli for booleans and a Gaussian of learned width for numbers;
-    counts are for the user to declare, since integers may also be pixels.
-
-    Arguments:
-        x: An array or tensor of real numbers, with shape `(n, features)` or `(n, height, width)`.
-        name: What to call it.
-        split: `"random"`, or `"blocks"` for recordings, as in `split_rows`.
-        test_fraction: The part to test on.
-        seed: Which split.
-
-    Raises:
-        ValueError: If the elements are not real numbers, the array has another number of axes,
-            fewer than two rows or no features, or values that are NaN, infinite or beyond float32,
-            or vary by so little about so much that float32 does not hold it.
-    """
-    if isinstance(x, Tensor):
-        x = x.detach().cpu()
-        # NumPy has no bfloat16
-        x = (x.float() if x.dtype == torch.bfloat16 else x).numpy()
-    x = np.asarray(x)
-    _check_layout(x.shape, x.dtype, name)
-    values = to_float32(x, name)
-    train, test = split_rows(len(values), split, test_fraction, seed)
-    binary = x.dtype.kind == "b"
-    return Dataset(
-        name=name,
-        train=values[train],
-        test=values[test],
-        train_rows=train,
-        test_rows=test,
-        default_likelihood="bernoulli" if binary else "gaussian-learned",
-        value_range=(0.0, 1.0) if binary else None,
-    )
 
 
 def read_array(path: str | os.PathLike[str]) -> Tensor:
@@ -103,13 +34,20 @@ def read_array(path: str | os.PathLike[str]) -> Tensor:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: As `load_array` does, but for the number of rows.
+        ValueError: As `load` does, but for the number of rows.
     """
     return to_float32(open_array(path, minimum_rows=1), Path(path).name)
 
 
-def open_array(path: str | os.PathLike[str], *, minimum_rows: int = 2) -> np.ndarray:
+def open_array(
+    path: str | os.PathLike[str], *, minimum_rows: int = 2, axes: tuple[int, ...] = VALUES
+) -> np.ndarray:
     """Return the array in a `.npy` file as a read-only memory map, once its header is checked.
+
+    Arguments:
+        path: The file.
+        minimum_rows: How many rows there have to be.
+        axes: The numbers of axes that there may be.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -128,7 +66,7 @@ def open_array(path: str | os.PathLike[str], *, minimum_rows: int = 2) -> np.nda
         file.seek(0)
         shape, fortran, dtype = read_header(file, str(path))
         offset = file.tell()
-    _check_layout(shape, dtype, path.name, minimum_rows)
+    check_layout(shape, dtype, path.name, minimum_rows, axes)
     promised, held = math.prod(shape) * dtype.itemsize, path.stat().st_size - offset
     if promised != held:
         state = "is truncated" if held < promised else "goes on after its array"
@@ -157,23 +95,26 @@ def read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.d
     """
     try:
         return _HEADER_READERS[npy.read_magic(file)](file)
-    except (KeyError, ValueError, EOFError) as error:
+    except (KeyError, ValueError, EOFError, tokenize.TokenError) as error:
         raise ValueError(
             f"{name} has a header that cannot be read ({error}); save it again with numpy.save"
         ) from error
 
 
-def check_counts(x: Tensor, name: str = "data") -> None:
+def check_counts(x: Tensor, name: str = "data", *, missing: str = "refuse") -> None:
     """Raise unless all values are counts: whole numbers, none of them negative.
 
     Arguments:
         x: The values, with shape `(n, *)`.
         name: What to call them in the message.
+        missing: `"mask"` if NaN stands for a value that is missing.
 
     Raises:
         ValueError: If a value is negative or not whole; names the first.
     """
     fractional = (x != x.floor()) | x.isinf()
+    if missing == "mask":
+        fractional &= ~x.isnan()
     for mask, what in ((x < 0, "negative"), (fractional, "not a whole number")):
         if mask.any():
             first = _first(mask.cpu().numpy())
@@ -183,8 +124,12 @@ def check_counts(x: Tensor, name: str = "data") -> None:
             )
 
 
-def _check_layout(
-    shape: tuple[int, ...], dtype: np.dtype, name: str, minimum_rows: int = 2
+def check_layout(
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    name: str,
+    minimum_rows: int = 2,
+    axes: tuple[int, ...] = VALUES,
 ) -> None:
     """Raise unless an array of this shape and type may hold rows of real numbers."""
     if dtype.kind not in REAL_KINDS:
@@ -192,22 +137,28 @@ def _check_layout(
             f"{name} has elements of type {dtype}: expected real numbers "
             f"(booleans, integers or floats); convert it with array.astype"
         )
-    if len(shape) not in (2, 3):
-        way = "reshape it with array.reshape(len(array), -1)"
+    if len(shape) not in axes:
+        wanted = " or ".join(_SHAPES[length] for length in axes)
         raise ValueError(
-            f"{name} has shape {shape}: expected (n, features) or (n, height, width); {way}"
+            f"{name} has shape {shape}: expected {wanted}; reshape it with "
+            f"array.reshape({'len(array), -1' if max(axes) > 1 else '-1'})"
         )
     if shape[0] < minimum_rows:
         why = ", one to train on and one to test on" if minimum_rows == 2 else ""
         raise ValueError(
             f"{name} has shape {shape}, {shape[0]} row(s): expected at least {minimum_rows}{why}"
         )
-    if min(shape[1:]) < 1:
+    if min(shape[1:], default=1) < 1:
         raise ValueError(f"{name} has shape {shape}: expected at least one feature")
 
 
-def to_float32(x: np.ndarray, name: str) -> Tensor:
+def to_float32(x: np.ndarray, name: str, *, missing: str = "refuse") -> Tensor:
     """The values as a new float32 tensor, made in chunks, every one of them finite.
+
+    Arguments:
+        x: The values, with shape `(n, *)`.
+        name: What to call them in the message.
+        missing: `"mask"` lets NaN pass, which then stands for a value that is missing.
 
     Raises:
         ValueError: If a value is not finite in float32, or if float32 rounds away more than
@@ -221,7 +172,7 @@ def to_float32(x: np.ndarray, name: str) -> Tensor:
         given, taken = x[start : start + rows], out[start : start + rows]
         with np.errstate(over="ignore"):
             taken[...] = given
-        wrong = ~np.isfinite(taken)
+        wrong = np.isinf(taken) if missing == "mask" else ~np.isfinite(taken)
         if wrong.any():
             found = given[wrong]
             faults["NaN"] += int(np.isnan(found).sum())
@@ -236,6 +187,7 @@ def to_float32(x: np.ndarray, name: str) -> Tensor:
             f"{name} has values that cannot be trained on ({counts}), the first "
             f"({x[first]:g}) at {_place(first)}: expected finite numbers below 3.4e38; "
             f"remove these rows, fill them in, or change the unit"
+            + ("; where NaN is a value that is missing, missing='mask'" if faults["NaN"] else "")
         )
     if not np.can_cast(x.dtype, np.float32):
         _check_resolution(x, out, rows, name)
@@ -248,16 +200,19 @@ def _check_resolution(x: np.ndarray, rounded: np.ndarray, rows: int, name: str) 
     lost = np.zeros(x.shape[1:])
     for start in range(0, len(x), rows):
         given = x[start : start + rows].astype(np.float64)
-        low, high = np.minimum(low, given.min(0)), np.maximum(high, given.max(0))
-        lost = np.maximum(lost, np.abs(given - rounded[start : start + rows]).max(0))
+        # fmin and fmax: what is missing says nothing
+        low = np.fmin(low, np.fmin.reduce(given, 0))
+        high = np.fmax(high, np.fmax.reduce(given, 0))
+        off = np.abs(given - rounded[start : start + rows])
+        lost = np.fmax(lost, np.fmax.reduce(off, 0))
     blurred = lost > RESOLUTION * (high - low)
     # What is constant has nothing to lose, whatever its digits.
     blurred &= high > low
     if blurred.any():
         first = _first(blurred)
         raise ValueError(
-            f"{name} varies by {(high - low)[first]:.3g} about {low[first]:.6g} in feature "
-            f"{first[0] if len(first) == 1 else first}, and float32 rounds it by "
+            f"{name} varies by {(high - low)[first]:.3g} about {low[first]:.6g}"
+            f"{_feature(first)}, and float32 rounds it by "
             f"{lost[first]:.3g}: expected at most {RESOLUTION:g} of the range; subtract an offset "
             "first, as in array - array.mean(0)"
         )
@@ -268,8 +223,15 @@ def _first(mask: np.ndarray) -> tuple[int, ...]:
     return tuple(int(i) for i in np.unravel_index(mask.argmax(), mask.shape))
 
 
+def _feature(index: tuple[int, ...]) -> str:
+    """Words for the index of a feature, of which there may be but one."""
+    return f" in feature {index[0] if len(index) == 1 else index}" if index else ""
+
+
 def _place(index: tuple[int, ...]) -> str:
     """Words for the index of an element, counted from 0 as in NumPy."""
+    if len(index) == 1:
+        return f"row {index[0]}"
     if len(index) == 2:
         return f"row {index[0]}, column {index[1]}"
     return f"row {index[0]}, element {index[1:]}"

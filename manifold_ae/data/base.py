@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._checks import did_you_mean
+from ._checks import did_you_mean, one_of
+from .columns import MISSING, Columns
 from .given import check_given
 
 
@@ -45,10 +46,13 @@ class Dataset:
         train_given: What is known of the rows of `train` beside their values, by name:
             `covariates`, `exposure`, `groups`, `times`, those that there are (see `given`).
         test_given: The same of the rows of `test`.
+        missing: `"refuse"`, or `"mask"` where NaN among the values stands for one that is missing.
+        columns: How the file that they are from was read, to read others likewise.
 
     Raises:
         ValueError: If the parts differ in shape or in what is given, are not float32, have labels
-            or row numbers of another length, or what is given is not as `given` says.
+            or row numbers of another length, or what is given is not as `given` says; if a value is
+            NaN and may not be missing, or a feature has no value to train on.
     """
 
     name: str
@@ -64,6 +68,8 @@ class Dataset:
     draw: Callable[..., tuple[Tensor, Tensor]] | None = None
     train_given: Mapping[str, Tensor] = field(default_factory=dict)
     test_given: Mapping[str, Tensor] = field(default_factory=dict)
+    missing: str = "refuse"
+    columns: Columns | None = None
 
     def __post_init__(self) -> None:
         for part in ("train", "test"):
@@ -74,7 +80,20 @@ class Dataset:
             for name, other in ((f"{part}_rows", rows), (f"{part}_labels", labels)):
                 if other is not None and len(other) != len(x):
                     raise ValueError(f"{name} has length {len(other)}: expected {len(x)}")
+            if self.missing == "refuse" and x.isnan().any():
+                first = tuple(x.isnan().nonzero()[0].tolist())
+                raise ValueError(
+                    f"{part} is NaN at {first}, as {int(x.isnan().sum())} of its values are: "
+                    "expected numbers, or missing='mask'"
+                )
             check_given(getattr(self, f"{part}_given"), len(x), f"{part}_given")
+        one_of("missing", self.missing, MISSING)
+        if self.missing == "mask" and (unseen := self.train.isnan().all(0)).any():
+            first = tuple(unseen.nonzero()[0].tolist())
+            raise ValueError(
+                f"train has no value of feature {first[0] if len(first) == 1 else first}: leave it "
+                "out, or take another split"
+            )
         if self.train.shape[1:] != self.test.shape[1:]:
             raise ValueError(
                 f"test has values of shape {tuple(self.test.shape[1:])}: "
@@ -195,9 +214,10 @@ def load(
     """Load a data set by its name, or a file of the user's.
 
     Arguments:
-        spec: One of `names()`, or a path that ends in `.npy`.
+        spec: One of `names()`, or a path that ends in `.npy`, `.npz` or `.csv`.
         data_dir: A folder that has the files of a data set that comes in files; others ignore it.
-        split: How the test part is chosen, `"random"` or `"blocks"` (see `split_rows`).
+        split: How the test part is chosen, `"random"`, `"blocks"` or `"groups"` (see
+            `split_rows`).
         test_fraction: The part of the rows to test on.
         seed: Which split, or which draw where the data are drawn.
         own_options: What this data set takes beside these; `options(spec)` lists them.

@@ -4,6 +4,7 @@ They are kept in double precision and rounded when applied. Fitting on the test 
 it into what the model is compared by.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ._checks import one_of
+from .columns import MISSING
 
 _CHUNK = 4096
 
@@ -22,31 +24,40 @@ def _number(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float64)
 
 
+def _filled(x: Tensor, value: float) -> Tensor:
+    """x with a number in place of every NaN."""
+    absent = x.isnan()
+    return torch.where(absent, value, x) if absent.any() else x
+
+
 def _none(x: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
     return _number(0.0), _number(1.0)
 
 
 def _range(x: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
-    low, high = value_range or (x.min().item(), x.max().item())
+    if value_range is None:
+        value_range = _filled(x, math.inf).min().item(), _filled(x, -math.inf).max().item()
+    low, high = value_range
     return _number(low), _number(high - low)
 
 
 def _max(x: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
-    return _number(0.0), _number(x.abs().max().item())
+    return _number(0.0), _number(_filled(x, 0.0).abs().max().item())
 
 
 def _standard(x: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
     # two passes in double precision, a chunk of rows at a time: the usual formula in float32
     # loses a small spread on a large mean
-    total = squares = torch.zeros(x.shape[1:], dtype=torch.float64)
+    count = total = squares = torch.zeros(x.shape[1:], dtype=torch.float64)
     for chunk in x.split(_CHUNK):
-        total = total + chunk.cpu().double().sum(0)
-    mean = total / len(x)
+        total = total + chunk.cpu().double().nansum(0)
+        count = count + (~chunk.isnan()).sum(0).cpu()
+    mean = total / count
     for chunk in x.split(_CHUNK):
-        squares = squares + (chunk.cpu().double() - mean).square().sum(0)
+        squares = squares + (chunk.cpu().double() - mean).square().nansum(0)
     # told from the values: a mean that is off by rounding leaves a constant feature some spread
-    constant = (x.amax(0) == x.amin(0)).cpu()
-    return mean, torch.where(constant, 0.0, (squares / len(x)).sqrt())
+    constant = (_filled(x, -math.inf).amax(0) == _filled(x, math.inf).amin(0)).cpu()
+    return mean, torch.where(constant, 0.0, (squares / count).sqrt())
 
 
 def _overall(x: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
@@ -89,7 +100,14 @@ class Scaling:
     scale: Tensor
 
     @classmethod
-    def fit(cls, kind: str, train: Tensor, value_range: ValueRange = None) -> "Scaling":
+    def fit(
+        cls,
+        kind: str,
+        train: Tensor,
+        value_range: ValueRange = None,
+        *,
+        missing: str = "refuse",
+    ) -> "Scaling":
         """Return the scaling of a kind that suits the training part.
 
         What has no spread (a constant feature, data that are all zero) keeps its unit: scale 1.
@@ -99,15 +117,19 @@ class Scaling:
             train: The training part, with shape `(n, *shape)`.
             value_range: The least and greatest value possible. `"range"` maps these to 0 and 1, and
                 takes the least and the greatest of `train` if they are not known.
+            missing: `"mask"` if NaN stands for a value that is missing: it is fitted to the others.
 
         Raises:
-            ValueError: If the kind is unknown, `train` is empty or not finite, the range is
-                reversed, or a spread is too small or too large for float32.
+            ValueError: If the kind is unknown, `train` is empty or not finite, a feature has no
+                value, the range is reversed, or a spread is too small or too large for float32.
         """
         one_of("kind", kind, KINDS)
-        if train.numel() == 0 or not train.isfinite().all():
+        masked = one_of("missing", missing, MISSING) == "mask"
+        usable = ~train.isinf() if masked else train.isfinite()
+        if train.numel() == 0 or not usable.all() or (masked and train.isnan().all(0).any()):
             raise ValueError(
                 f"train has shape {tuple(train.shape)} and must have values, all of them finite"
+                + (", and some of every feature" if masked else "")
             )
         if value_range is not None and not value_range[0] < value_range[1]:
             raise ValueError(f"value_range={value_range}: expected the least value, the greatest")

@@ -1,0 +1,211 @@
+"""Files of a user's own: `.npy`, `.npz` and `.csv`, with what is known beside the values.
+
+    .npy   one array, the values; options name other .npy files that hold what is beside them
+    .npz   arrays x, and what there is of covariates, exposure, groups, times, labels; options name
+           other keys
+    .csv   a header and rows; options name the columns that are not values
+
+``load`` makes a data set of one, to train on; ``read`` reads another in the same way, to encode.
+"""
+
+import os
+from collections.abc import Callable, Container
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import trace_files
+from ._checks import did_you_mean, one_of
+from .archives import Archive, open_archive
+from .arrays import check_layout, open_array
+from .base import Dataset, register
+from .columns import PARTS, Columns
+from .recordings import AXES, Recording, recording
+from .tables import read_table
+
+#: Parts that no model sees.
+UNSEEN = ("groups", "times", "labels")
+_Read = tuple[np.ndarray, dict[str, np.ndarray], Columns]
+
+
+def _read_array(path: Path, columns: Columns, optional: Container[str]) -> _Read:
+    x = open_array(path, minimum_rows=1)
+    parts = {
+        part: open_array(Path(other).expanduser(), minimum_rows=1, axes=AXES[part])
+        for part, (other,) in columns.named().items()
+    }
+    return x, parts, columns
+
+
+def _read_archive(path: Path, columns: Columns, optional: Container[str]) -> _Read:
+    with open_archive(path, "x=..., groups=..., times=...") as archive:
+        keys = _keys(archive, columns, optional)
+        for part, key in keys.items():
+            shape, dtype = archive.header(key)
+            place = f"{key!r} in {path.name}"
+            if part == "x":
+                check_layout(shape, dtype, place, minimum_rows=1)
+            else:
+                check_layout(shape, dtype, place, 1, AXES[part])
+        arrays = {part: archive.read(key) for part, key in keys.items()}
+    return arrays.pop("x"), arrays, columns
+
+
+def _keys(archive: Archive, columns: Columns, optional: Container[str]) -> dict[str, str]:
+    """Part → the array that holds it, for those that there are."""
+    names = archive.names
+    if "x" not in names:
+        held = ", ".join(names) or "nothing"
+        if set(trace_files.KEYS[:2]) <= set(names):
+            raise ValueError(
+                f"{archive.path} holds traces ({held}) and no rows: it is a file for "
+                "manifold-ae train hae --data; rows are x, with numpy.savez(path, x=...)"
+            )
+        raise ValueError(
+            f"{archive.path} has no 'x', it has {held}; save it with numpy.savez(path, x=...)"
+        )
+    keys = {part: part for part in PARTS if part in names} | {"x": "x"}
+    for part, (key,) in columns.named().items():
+        if key in names:
+            keys[part] = key
+        elif part not in optional:
+            raise ValueError(
+                f"{archive.path} has no {key!r} for {part}, it has {', '.join(names)}"
+                f"{did_you_mean(key, names)}"
+            )
+    return keys
+
+
+def _read_table(path: Path, columns: Columns, optional: Container[str]) -> _Read:
+    return read_table(path, columns, optional)
+
+
+READERS: dict[str, Callable[[Path, Columns, Container[str]], _Read]] = {
+    ".npy": _read_array,
+    ".npz": _read_archive,
+    ".csv": _read_table,
+}
+
+
+def read(
+    path: str | os.PathLike[str],
+    *,
+    like: Columns | None = None,
+    covariates: Any = None,
+    exposure: Any = None,
+    groups: Any = None,
+    times: Any = None,
+    labels: Any = None,
+    missing: str | None = None,
+) -> Recording:
+    """Return all rows of a file, in their order.
+
+    Arguments:
+        path: A file that ends in `.npy`, `.npz` or `.csv`.
+        like: How the file that a model was trained on was read: the same columns and categories
+            are taken here, groups, times and labels only if they are there. Other `.npy` files are
+            named anew.
+        covariates: The name of what holds them, or of several columns, `"speed,gain"`; of what
+            kind it is, the module says. Given beside `like`, it stands in place of what that has.
+        exposure: Likewise, one name; so also `groups` and `times`.
+        groups: Of the trial or session of each row.
+        times: Of the time stamps.
+        labels: Of the labels; of a `.csv` file one column or several.
+        missing: `"refuse"` or `"mask"`; by default that of `like`, or `"refuse"`.
+
+    Raises:
+        FileNotFoundError: If there is no such file; names the nearest one in its folder.
+        ValueError: If it is not a file of its kind, or truncated; has not what is named; or has
+            values that are no numbers, not finite, or missing and not allowed to be.
+    """
+    named = {
+        "covariates": covariates,
+        "exposure": exposure,
+        "groups": groups,
+        "times": times,
+        "labels": labels,
+    }
+    given = {part: name for part, name in named.items() if name is not None}
+    path = Path(path).expanduser()
+    ending = one_of("data", path.suffix.lower(), READERS)
+    columns = Columns.of(missing=missing or "refuse", **given)
+    optional: tuple[str, ...] = ()
+    if like is not None:
+        columns = _merged(like, columns, path, missing)
+        optional = tuple(part for part in UNSEEN if part not in given)
+    for part, names in columns.named().items():
+        if len(names) > 1 and ending != ".csv":
+            raise ValueError(
+                f"{part}={','.join(names)!r}: only a .csv file has several columns to name; "
+                f"{path.name} takes one array"
+            )
+    x, parts, columns = READERS[ending](path, columns, optional)
+    return replace(recording(x, parts, columns, path.name), name=path.stem)
+
+
+def _merged(like: Columns, given: Columns, path: Path, missing: str | None) -> Columns:
+    """How a file was read, with what is said anew in its place."""
+    old, new = like.named(), given.named()
+    if path.suffix.lower() == ".npy":
+        for part in ("covariates", "exposure"):
+            if part in old and part not in new:
+                raise ValueError(
+                    f"{path.name}: the model was trained with {part} ({old[part][0]}): name those "
+                    f"of these rows, as in {part}=PATH.npy (--{part} PATH.npy)"
+                )
+        old = {}
+    return Columns(
+        **old | new,
+        features=like.features,
+        categories=like.categories,
+        missing=missing or like.missing,
+    )
+
+
+@register("PATH.csv", "a table of yours, a header of column names and a row a measurement")
+@register("PATH.npz", "arrays of yours by numpy.savez: x, and covariates, groups, times, ...")
+@register("PATH.npy", "an array of yours, (n, features) or (n, height, width), saved by numpy.save")
+def load_file(
+    path: str | os.PathLike[str],
+    *,
+    split: str = "random",
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    covariates: Any = None,
+    exposure: Any = None,
+    groups: Any = None,
+    times: Any = None,
+    labels: Any = None,
+    missing: str = "refuse",
+) -> Dataset:
+    """Return the data set made of a file.
+
+    Arguments:
+        path: The file, `.npy`, `.npz` or `.csv`.
+        split: `"random"`, or `"blocks"` or `"groups"` for recordings, as in `split_rows`.
+        test_fraction: The part to test on.
+        seed: Which split.
+        covariates, exposure, groups, times, labels: What holds them, as in `read`.
+        missing: `"refuse"`, or `"mask"` where NaN stands for a value that is missing.
+
+    Raises:
+        FileNotFoundError: If there is no such file; names the nearest one in its folder.
+        ValueError: As `read` does, and if there are fewer than two rows.
+    """
+    found = read(
+        path,
+        covariates=covariates,
+        exposure=exposure,
+        groups=groups,
+        times=times,
+        labels=labels,
+        missing=missing,
+    )
+    if len(found) < 2:
+        raise ValueError(
+            f"{path} has shape {tuple(found.x.shape)}, 1 row(s): expected at least 2, one to train "
+            "on and one to test on"
+        )
+    return found.dataset(split, test_fraction, seed)
