@@ -21,7 +21,7 @@ from manifold_ae.manifolds import (
     Submanifold,
 )
 from manifold_ae.models import DeltaVAE, known_divergence
-from manifold_ae.models.delta_vae import DIVERGENCES as TERMS
+from manifold_ae.models.divergences import DIVERGENCES as TERMS
 from manifold_ae.nn import MLP
 from manifold_ae.numerics import normalise
 

@@ -1,6 +1,7 @@
 """ELBO, KL, reconstruction error and log-likelihood of a ΔVAE on held-out data."""
 
 import math
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -14,9 +15,16 @@ ELBO_SAMPLES = 20_000
 
 
 class _Model(Protocol):
-    def elbo(self, x: Tensor, *, generator: torch.Generator | None = None) -> dict[str, Tensor]: ...
+    def elbo(
+        self, x: Tensor, *, generator: torch.Generator | None = None, **given: Tensor
+    ) -> dict[str, Tensor]: ...
     def log_likelihood(
-        self, x: Tensor, num_samples: int = 100, *, generator: torch.Generator | None = None
+        self,
+        x: Tensor,
+        num_samples: int = 100,
+        *,
+        generator: torch.Generator | None = None,
+        **given: Tensor,
     ) -> Tensor: ...
 
 
@@ -25,6 +33,7 @@ def evaluate_bound(
     model: _Model,
     x: Tensor,
     *,
+    given: Mapping[str, Tensor] | None = None,
     num_samples: int = 100,
     batch_size: int = 500,
     generator: torch.Generator | None = None,
@@ -35,19 +44,25 @@ def evaluate_bound(
     ``elbo``, ``kl`` and ``mse`` come from the model's own ``elbo``: from the exact posterior where
     it can be sampled, so that with an exact KL the ELBO is a bound however the model was trained.
     ``log_likelihood`` is the importance-sampled estimate from ``num_samples`` samples. ``elbo_se``
-    and ``log_likelihood_se`` are standard errors over the observations.
+    and ``log_likelihood_se`` are standard errors over the observations. Further terms of ``elbo``
+    are averaged likewise.
+
+    Arguments:
+        given: what else is known of the observations, ``covariates`` and ``exposure``, a row each.
     """
     if len(x) == 0:
         raise ValueError("x is empty: there is nothing to evaluate")
     repeats = min(50, max(1, math.ceil(ELBO_SAMPLES / len(x))))
-    batches = x.split(batch_size)
+    starts = range(0, len(x), batch_size)
     collected: dict[str, list[Tensor]] = {}
-    for batch in tqdm(batches, desc="evaluating", unit="batch", disable=not progress, leave=False):
-        rounds = [model.elbo(batch, generator=generator) for _ in range(repeats)]
+    for start in tqdm(starts, desc="evaluating", unit="batch", disable=not progress, leave=False):
+        own = slice(start, start + batch_size)
+        batch, more = x[own], {name: value[own] for name, value in (given or {}).items()}
+        rounds = [model.elbo(batch, generator=generator, **more) for _ in range(repeats)]
         for name in rounds[0]:
             mean = torch.stack([terms[name] for terms in rounds]).double().mean(0)
             collected.setdefault(name, []).append(mean)
-        estimate = model.log_likelihood(batch, num_samples, generator=generator)
+        estimate = model.log_likelihood(batch, num_samples, generator=generator, **more)
         collected.setdefault("log_likelihood", []).append(estimate.double())
     values = {name: torch.cat(parts) for name, parts in collected.items()}
     result = {name: value.mean().item() for name, value in values.items()}

@@ -6,6 +6,12 @@ bound
 
     ELBO(x) = E_{z ∼ q(·|x)} log p(x | z) − KL(q(· | x) ‖ prior).
 
+Covariates c and an exposure e of an observation, where there are some, stand behind the bar of
+both: q(z | x, c, e) and p(x | z, c, e). Of an observation of which values are missing (NaN, under a
+likelihood with ``masks``), x is what was observed: the ELBO is that of the observed part alone. Of
+one of which nothing was observed it is −KL: training makes its posterior the prior as far as the
+encoder can; runs refuse such rows.
+
 With ``posterior=HeatKernel``, and with ``PowerSpherical`` and ``WrappedNormal``, samples and KL
 belong to one law, and this is a bound. With
 ``RandomWalk`` the samples come from the projected walk and the KL from the kernel that it
@@ -19,12 +25,11 @@ References:
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import kl_divergence
 
 from manifold_ae import heat
 from manifold_ae.distributions import (
@@ -34,63 +39,17 @@ from manifold_ae.distributions import (
     WrappedNormal,
 )
 from manifold_ae.manifolds import Manifold
+from manifold_ae.models.conditioning import extended, known
+from manifold_ae.models.divergences import DIVERGENCES
+from manifold_ae.models.ends import gives_location, out_features, out_shape
 from manifold_ae.models.heads import PosteriorHead
 from manifold_ae.models.likelihoods import Gaussian, Likelihood
 
-__all__ = ["DeltaVAE", "known_divergence", "out_features", "out_shape"]
-
-
-def _exact(q: ManifoldDistribution, prior: ManifoldDistribution, z: Tensor) -> Tensor:
-    return kl_divergence(q, prior)
-
-
-def _sampled(q: ManifoldDistribution, prior: ManifoldDistribution, z: Tensor) -> Tensor:
-    return q.log_prob(z) - prior.log_prob(z)
-
-
-def _short_time(q: Any, prior: ManifoldDistribution, z: Tensor) -> Tensor:
-    if not isinstance(q, HeatKernel):
-        raise NotImplementedError(
-            f"divergence = 'short-time' is the heat kernel's; {q!r} has its own, or none: take "
-            "HeatKernel or RandomWalk as the posterior"
-        )
-    return heat.kl_asymptotic(q.manifold, q.loc, q.time, allow_inaccurate=True)
+__all__ = ["DeltaVAE"]
 
 
 #: Steps by which evaluation samples a heat kernel that has no exact sampler.
 LONG_WALK = 100
-#: The KL term of the loss, from the law, the prior and a sample.
-DIVERGENCES: dict[str, Callable[[Any, Any, Tensor], Tensor]] = {
-    "exact": _exact,
-    "sampled": _sampled,
-    "short-time": _short_time,
-}
-
-
-def known_divergence(manifold: Manifold, posterior: Callable[..., ManifoldDistribution]) -> str:
-    """The first of ``DIVERGENCES`` that there is for a law on M, tried at one point.
-
-    Where the exact one is an integral at every point, as on some quotients, ``"sampled"`` comes
-    before it: a step of training would take seconds.
-
-    Arguments:
-        posterior: maps ``(M, loc, time)`` to a law, as in ``DeltaVAE``.
-
-    Raises:
-        NotImplementedError: if there is none; the reason is that of the last.
-    """
-    z = manifold.base_point()
-    q = posterior(manifold, z, torch.full(manifold.time_shape, 0.01)).limit
-    quick = heat.is_quick(manifold)
-    *first, last = DIVERGENCES if quick else ("sampled", "exact", "short-time")
-    for name in first:
-        try:
-            DIVERGENCES[name](q, manifold.default_prior(), z)
-        except NotImplementedError:
-            continue
-        return name
-    DIVERGENCES[last](q, manifold.default_prior(), z)
-    return last
 
 
 class DeltaVAE(nn.Module):
@@ -101,10 +60,12 @@ class DeltaVAE(nn.Module):
         encoder: module from observations ``(*, *event_shape)`` to features ``(*, f)``; f is its
             ``out_features``, or that of its last layer that has one. One with
             ``location_features`` gives the latent's place in its first features, as many as
-            ``manifold.feature_size``.
-        decoder: module from embedded latents ``(*, manifold.embedding_size)`` to features
-            ``(*, g)``; g likewise. On a quotient it is invariant under the group: by an embedding
-            of the quotient where one is known, else because its features are averaged over it.
+            ``manifold.feature_size``. What it sees has the shape ``models.encoder_shape``, which is
+            ``event_shape`` unless the likelihood, covariates or an exposure add to it.
+        decoder: module from embedded latents ``(*, manifold.embedding_size)``, and the covariates
+            behind them, to features ``(*, g)``; g likewise. On a quotient it is invariant under the
+            group: by an embedding of the quotient where one is known, else because its features are
+            averaged over it.
         prior: law on M; ``M.default_prior()`` if none is given.
         posterior: maps ``(M, loc, time, validate_args=False)`` to a law on M: ``HeatKernel``,
             ``PowerSpherical``, ``WrappedNormal``, ``RandomWalk`` or a partial of it.
@@ -115,6 +76,10 @@ class DeltaVAE(nn.Module):
             that is quick (``heat.is_quick``; quotients of one's own); ``"short-time"``,
             ``heat.kl_asymptotic``, where there is no density: not a bound then where t is past
             ``M.short_time_limit``.
+        covariates: how many covariates an observation has; they are passed to each method that
+            needs them, ``(n, c)``, best scaled to about 1.
+        exposure: whether the encoder sees the logarithm of an exposure, passed likewise ``(n,)``;
+            none passed is an exposure of 1. The rates are multiplied by it in any case.
         time_bound, time_range, initial_time: see ``PosteriorHead``.
 
     The model owns the heads for location and time, and the likelihood's output layer. On
@@ -138,6 +103,8 @@ class DeltaVAE(nn.Module):
         likelihood: Likelihood | None = None,
         *,
         divergence: str = "exact",
+        covariates: int = 0,
+        exposure: bool = False,
         time_bound: str = "soft",
         time_range: tuple[float, float] = (1e-6, 1e1),
         initial_time: float = 0.02,
@@ -154,6 +121,14 @@ class DeltaVAE(nn.Module):
                     "in likelihood=likelihoods.Gaussian(event_shape)"
                 )
             likelihood = Gaussian(shape)
+        if covariates < 0:
+            raise ValueError(f"covariates = {covariates!r}: expected how many there are")
+        if exposure and not likelihood.takes_exposure:
+            raise ValueError(
+                f"exposure = True: likelihood {likelihood.name!r} has no rate that it could "
+                "multiply; take 'poisson' or 'negative-binomial'"
+            )
+        self.covariates, self.exposure = covariates, exposure
         features = out_features("encoder", encoder)
         self.manifold = manifold
         self.prior = manifold.default_prior() if prior is None else prior
@@ -173,38 +148,66 @@ class DeltaVAE(nn.Module):
 
     # ---- the parts --------------------------------------------------------------------------
 
-    def posterior(self, x: Tensor) -> ManifoldDistribution:
+    def posterior(
+        self, x: Tensor, *, covariates: Tensor | None = None, exposure: Tensor | None = None
+    ) -> ManifoldDistribution:
         """q(z | x), of batch shape ``(*)``, for x of shape ``(*, *event_shape)``."""
-        location, time = self.head(self.encoder(self.likelihood.encoder_input(x)))
+        location, time = self.head(self._features(x, covariates, exposure))
         return self.make_posterior(self.manifold, location, time, validate_args=False)
 
-    def posterior_law(self, x: Tensor) -> ManifoldDistribution:
+    def posterior_law(
+        self, x: Tensor, *, covariates: Tensor | None = None, exposure: Tensor | None = None
+    ) -> ManifoldDistribution:
         """The exact law that ``posterior`` samples or approximates: with density and KL."""
-        return self.posterior(x).limit
+        return self.posterior(x, covariates=covariates, exposure=exposure).limit
 
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(
+        self, z: Tensor, *, covariates: Tensor | None = None, exposure: Tensor | None = None
+    ) -> Tensor:
         """E[x | z] of shape ``(*, *event_shape)``, for z of shape ``(*, *ambient_shape)``."""
-        return self.likelihood.mean(self._output(z))
+        return self.likelihood.mean(self._output(z, covariates), exposure)
 
-    def _output(self, z: Tensor) -> Tensor:
-        if self.manifold.sheets == 1:
-            return self.output(self.decoder(self.manifold.embed(z)))
+    def _features(self, x: Tensor, covariates: Tensor | None, exposure: Tensor | None) -> Tensor:
+        batch = x.shape[: x.dim() - len(self.likelihood.event_shape)]
+        more = known(covariates, self.covariates, batch)
+        if self.exposure:
+            ones = x.new_ones(batch)
+            log = ones.log() if exposure is None else exposure.log().expand(batch)
+            more.append(log.unsqueeze(-1))
+        seen = self.likelihood.encoder_input(x)
+        return self.encoder(extended(seen, self.likelihood.input_shape, more))
+
+    def _output(self, z: Tensor, covariates: Tensor | None = None) -> Tensor:
+        single = self.manifold.sheets == 1
         # A quotient without an embedding: what is decoded is invariant because it is a mean.
-        features = self.decoder(self.manifold.embed(self.manifold.unfold(z)))
-        return self.output(features.mean(0))
+        latent = self.manifold.embed(z if single else self.manifold.unfold(z))
+        latent = extended(
+            latent, latent.shape[-1:], known(covariates, self.covariates, latent.shape[:-1])
+        )
+        features = self.decoder(latent)
+        output = self.output(features if single else features.mean(0))
+        # What half precision leaves of an output is judged in full.
+        return output if output.dtype == z.dtype else output.to(z.dtype)
 
     # ---- training ---------------------------------------------------------------------------
 
-    def loss(self, x: Tensor, kl_weight: float = 1.0) -> dict[str, Tensor]:
+    def loss(
+        self,
+        x: Tensor,
+        kl_weight: float = 1.0,
+        *,
+        covariates: Tensor | None = None,
+        exposure: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Named terms, averaged over the batch, with one posterior sample an observation.
 
         Returns:
             ``loss`` = −E log p(x|z) + kl_weight · KL, the only one with a gradient; ``elbo``
             (always with weight one), ``kl`` in nats; ``mse`` per feature; ``mean_log_time``.
         """
-        q = self.posterior(x)
+        q = self.posterior(x, covariates=covariates, exposure=exposure)
         z = q.rsample()
-        log_prob, mse = self.likelihood.batch_terms(self._output(z), x)
+        log_prob, mse = self.likelihood.batch_terms(self._output(z, covariates), x, exposure)
         kl = DIVERGENCES[self.divergence](q.limit, self.prior, z).mean()
         loss = kl_weight * kl - log_prob
         with torch.no_grad():
@@ -217,15 +220,21 @@ class DeltaVAE(nn.Module):
                 "mean_log_time": log_time,
             }
 
-    forward = loss
+    def forward(self, batch: Tensor | Mapping[str, Tensor], **weights: Any) -> dict[str, Tensor]:
+        """``loss`` of a batch: observations, or a mapping with ``x`` and what else is known."""
+        if isinstance(batch, Tensor):
+            return self.loss(batch, **weights)
+        return self.loss(**batch, **weights)
 
     @torch.no_grad()
-    def statistics(self, x: Tensor) -> dict[str, float]:
+    def statistics(self, batch: Tensor | Mapping[str, Tensor]) -> dict[str, float]:
         """Figures on the posterior of a batch, for the report on a loss that is not finite."""
-        features = self.encoder(self.likelihood.encoder_input(x))
+        given = {"x": batch} if isinstance(batch, Tensor) else dict(batch)
+        x = given.pop("x")
+        features = self._features(x, given.get("covariates"), given.get("exposure"))
         location, time = self.head(features)
         return {
-            "largest |x|": x.abs().max().item(),
+            "largest |x|": torch.nan_to_num(x.abs(), nan=0.0, posinf=math.inf).max().item(),
             "largest |feature|": features.abs().max().item(),
             "non-finite locations": float((~torch.isfinite(location)).sum().item()),
             "shortest time": time.min().item(),
@@ -253,21 +262,28 @@ class DeltaVAE(nn.Module):
         return self._sampler(q), q
 
     @torch.no_grad()
-    def elbo(self, x: Tensor, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    def elbo(
+        self,
+        x: Tensor,
+        *,
+        covariates: Tensor | None = None,
+        exposure: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
         """ELBO, KL and squared error per observation, with one posterior sample each.
 
         The sample is exact; where the heat kernel has no exact sampler (on the embedded torus, on
         spheres beyond d = 10), the end of a walk of 100 steps. The KL is that of the loss.
         """
-        q = self.posterior_law(x)
+        q = self.posterior_law(x, covariates=covariates, exposure=exposure)
         z = self._sampler(q).sample(generator=generator)
-        output = self._output(z)
+        output = self._output(z, covariates)
         kl = DIVERGENCES[self.divergence](q, self.prior, z)
-        error = (self.likelihood.mean(output) - x).square()
         return {
-            "elbo": self.likelihood.log_prob(output, x) - kl,
+            "elbo": self.likelihood.log_prob(output, x, exposure) - kl,
             "kl": kl,
-            "mse": error.flatten(error.dim() - len(self.likelihood.event_shape)).mean(-1),
+            "mse": self.likelihood.error(output, x, exposure),
+            **self.likelihood.checks(output, x, exposure),
             "mean_log_time": _mean_over_event(q.time.log(), kl.dim()),  # type: ignore[attr-defined]
         }
 
@@ -277,6 +293,8 @@ class DeltaVAE(nn.Module):
         x: Tensor,
         num_samples: int = 100,
         *,
+        covariates: Tensor | None = None,
+        exposure: Tensor | None = None,
         generator: torch.Generator | None = None,
         max_elements: int = 2**24,
     ) -> Tensor:
@@ -292,7 +310,7 @@ class DeltaVAE(nn.Module):
         """
         if num_samples < 1:
             raise ValueError(f"num_samples must be at least 1, got {num_samples}")
-        q = self.posterior_law(x)
+        q = self.posterior_law(x, covariates=covariates, exposure=exposure)
         proposal, law = self._proposal(q)
         batch = max(1, math.prod(q.batch_shape))
         chunk = max(1, max_elements // (batch * math.prod(self.likelihood.event_shape)))
@@ -300,59 +318,34 @@ class DeltaVAE(nn.Module):
         for start in range(0, num_samples, chunk):
             size = min(chunk, num_samples - start)
             z = proposal.sample((size,), generator=generator)
-            log_joint = self.likelihood.log_prob(self._output(z), x) + self.prior.log_prob(z)
+            log_p = self.likelihood.log_prob(self._output(z, covariates), x, exposure)
+            log_joint = log_p + self.prior.log_prob(z)
             parts.append(torch.logsumexp(log_joint - law.log_prob(z), 0))
         return torch.logsumexp(torch.stack(parts), 0) - math.log(num_samples)
 
     @torch.no_grad()
     def sample(
-        self, n: int, *, noise: bool = False, generator: torch.Generator | None = None
+        self,
+        n: int,
+        *,
+        covariates: Tensor | None = None,
+        exposure: Tensor | None = None,
+        noise: bool = False,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
         """n observations from the model, ``(n, *event_shape)``: means of p(x | z), z ∼ prior.
 
-        With ``noise=True``, draws from p(x | z) instead of its mean.
+        With ``noise=True``, draws from p(x | z) instead of its mean. Covariates are ``(n, c)``, or
+        ``(c,)`` for all; an exposure is ``(n,)``, or ``()`` for all.
         """
         parameter = next(self.parameters())
         kwargs = {"dtype": parameter.dtype, "device": parameter.device}
         prior: Any = self.prior  # torch's own laws do not say in which dtype and where to draw
         z = prior.draw(n, generator=generator, **kwargs)
-        output = self._output(z)
+        output = self._output(z, covariates)
         if noise:
-            return self.likelihood.draw(output, generator=generator)
-        return self.likelihood.mean(output)
-
-
-def gives_location(encoder: nn.Module, manifold: Manifold) -> bool:
-    """Whether an encoder's first features are a place on M.
-
-    Raises:
-        ValueError: if they are one on another manifold.
-    """
-    size = getattr(encoder, "location_features", None)
-    if size is not None and size != manifold.feature_size:
-        raise ValueError(
-            f"the encoder, a {type(encoder).__name__}, gives a place by {size} features, and "
-            f"{manifold!r} takes {manifold.feature_size}: give it another encoder"
-        )
-    return size is not None
-
-
-def out_shape(decoder: nn.Module) -> int | tuple[int, ...]:
-    """What a decoder gives: the shape of its maps where it has some, else how many features."""
-    maps: Any = getattr(decoder, "out_maps", None)
-    return out_features("decoder", decoder) if maps is None else tuple(maps)
-
-
-def out_features(role: str, module: nn.Module) -> int:
-    """How many features a network gives: its own word, or its last layer's."""
-    for layer in (module, *reversed(list(module.modules()))):
-        size = getattr(layer, "out_features", None)
-        if isinstance(size, int):
-            return size
-    raise ValueError(
-        f"the {role}, a {type(module).__name__}, does not tell its number of features; "
-        f"set {role}.out_features"
-    )
+            return self.likelihood.draw(output, exposure, generator=generator)
+        return self.likelihood.mean(output, exposure)
 
 
 def _mean_over_event(x: Tensor, batch_dims: int) -> Tensor:

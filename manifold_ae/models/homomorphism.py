@@ -36,7 +36,7 @@ from torch.distributions import kl_divergence
 from manifold_ae.distributions import HeatKernel, ManifoldDistribution
 from manifold_ae.groups import FiniteGroup, Group, LearnedRepresentation
 from manifold_ae.manifolds import Manifold
-from manifold_ae.models.delta_vae import out_features, out_shape
+from manifold_ae.models.ends import out_features, out_shape
 from manifold_ae.models.heads import PosteriorHead
 from manifold_ae.models.inference import infer_action
 from manifold_ae.models.keeping import check_keeps, columns_of
@@ -149,7 +149,7 @@ class HomomorphismAutoencoder(nn.Module):
             check_keeps(manifold, self.transition)
             self.head = PosteriorHead(features, manifold, initial=initial_time)
         latents = self.transition.size if manifold is None else manifold.embedding_size
-        _check_takes("encoder", encoder, likelihood.event_shape, "observations")
+        _check_takes("encoder", encoder, likelihood.input_shape, "observations")
         _check_takes("decoder", decoder, (latents,), "latents")
         self.output = likelihood.output_layer(out_shape(decoder))
         known = self._penalties()

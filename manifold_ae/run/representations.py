@@ -151,10 +151,11 @@ def build_model(
         weights = {name: getattr(config, f"{name}_weight") for name in names}
         known = _penalties_of(moves)
         fast = config.representation_lr or (30.0 if hasattr(moves, "weight") else 1.0)
+        likelihood = likelihoods.named(config.likelihood, event_shape)
         return HomomorphismAutoencoder(
-            *build_networks(config, event_shape, size),
+            *build_networks(config, event_shape, size, seen=likelihood.input_shape),
             moves,
-            likelihoods.named(config.likelihood, event_shape),
+            likelihood,
             manifold=manifold,
             prediction_weight=config.prediction_weight,
             reconstruction_weight=1.0 / ((config.steps + 1) * signal),
