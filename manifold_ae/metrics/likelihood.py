@@ -1,7 +1,7 @@
 """ELBO, KL, reconstruction error and log-likelihood of a ΔVAE on held-out data."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import torch
@@ -15,17 +15,13 @@ ELBO_SAMPLES = 20_000
 
 
 class _Model(Protocol):
-    def elbo(
-        self, x: Tensor, *, generator: torch.Generator | None = None, **given: Tensor
-    ) -> dict[str, Tensor]: ...
-    def log_likelihood(
-        self,
-        x: Tensor,
-        num_samples: int = 100,
-        *,
-        generator: torch.Generator | None = None,
-        **given: Tensor,
-    ) -> Tensor: ...
+    """``elbo(x, generator=, **given)`` and ``log_likelihood(x, num_samples, generator=, **given)``,
+    as ``DeltaVAE`` has them."""
+
+    @property
+    def elbo(self) -> Callable[..., dict[str, Tensor]]: ...
+    @property
+    def log_likelihood(self) -> Callable[..., Tensor]: ...
 
 
 @torch.no_grad()
