@@ -41,6 +41,8 @@ class VAE(Configuration):
     walk_steps: int = 10
     #: The KL term of the loss; "auto" takes the first of the others that there is.
     divergence: str = "auto"
+    #: Posterior samples of the importance-weighted bound that is trained; 1 for the ELBO.
+    num_importance: int = 1
     #: "soft" or "paper": see models.heads.PosteriorHead.
     time_bound: str = "soft"
     initial_time: float = 0.02
@@ -95,6 +97,7 @@ class VAE(Configuration):
         positive = (
             "walk_steps", "initial_time", "epochs", "batch_size", "steps_per_epoch", "lr",
             "restarts", "restart_epochs", "devices", "num_samples", "order", "seeds",
+            "num_importance",
         )  # fmt: skip
         if self.restarts > 1 and self.restart_epochs > self.epochs:
             raise ValueError(

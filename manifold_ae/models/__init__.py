@@ -6,6 +6,7 @@ from manifold_ae.models.delta_vae import DeltaVAE
 from manifold_ae.models.diffusion import DiffusionModel
 from manifold_ae.models.divergences import known_divergence
 from manifold_ae.models.homomorphism import HomomorphismAutoencoder
+from manifold_ae.models.importance import ImportanceWeightedVAE
 from manifold_ae.models.one_step import ElementStep, OneStep, PointStep
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "DiffusionModel",
     "ElementStep",
     "HomomorphismAutoencoder",
+    "ImportanceWeightedVAE",
     "OneStep",
     "PointStep",
     "encoder_shape",

@@ -17,7 +17,12 @@ from manifold_ae.data.seeding import generator_for, mix
 from manifold_ae.distributions import HeatKernel, PowerSpherical, RandomWalk, WrappedNormal
 from manifold_ae.experiments import VAE
 from manifold_ae.metrics import Topology, evaluate_bound
-from manifold_ae.models import DeltaVAE, known_divergence, likelihoods
+from manifold_ae.models import (
+    DeltaVAE,
+    ImportanceWeightedVAE,
+    known_divergence,
+    likelihoods,
+)
 from manifold_ae.run.base import Run
 from manifold_ae.run.files import prepare_together, save_arrays
 from manifold_ae.run.networks import build_networks
@@ -311,9 +316,15 @@ def build_model(config: VAE, event_shape: tuple[int, ...]) -> DeltaVAE:
     posterior = posterior_of(config)
     # A law that does not live on the manifold says so now.
     posterior(manifold, manifold.base_point(), torch.ones(manifold.time_shape))
+    count = config.num_importance
+    kind = (
+        DeltaVAE
+        if count == 1
+        else functools.partial(ImportanceWeightedVAE, num_importance=count)
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix("weights", config.seed))
-        return DeltaVAE(
+        return kind(
             manifold,
             *build_networks(config, event_shape, manifold.embedding_size),
             posterior=posterior,

@@ -8,10 +8,12 @@ Pérez Rey et al. (2019), Table 2, report −3813.00 ± 5.16.
 
 ``single``: runs of 500 steps, judged by the determinant of the encoder's winding matrix: ±1 is a
 homeomorphism. ``restarts``: master seeds, 3,000 steps each, going on from the best of R trials of
-150 steps by training ELBO.
+150 steps by training ELBO. What FILE has of the same settings is kept, so that a run goes on where
+it was stopped.
 """
 
 import argparse
+import json
 import math
 import time
 from pathlib import Path
@@ -54,7 +56,7 @@ def outcome(trained: run.VAERun, started: float, num_samples: int) -> dict[str, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["single", "restarts"])
-    parser.add_argument("--seeds", type=int, help="20 single runs or 3 master seeds by default")
+    parser.add_argument("--seeds", type=int, help="20 single runs or 10 master seeds by default")
     parser.add_argument("--restarts", type=int, default=8)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--output", type=Path)
@@ -65,18 +67,41 @@ def main() -> None:
         single = base.replace(epochs=10, lr_schedule="one-cycle", kl_warmup=0.1)
         configs = [single.replace(seed=seed) for seed in seeds]
     else:
-        seeds = range(1000, 1000 + (arguments.seeds or 3))
+        seeds = range(1000, 1000 + (arguments.seeds or 10))
         configs = [
             base.replace(epochs=60, seed=seed, restarts=arguments.restarts, restart_epochs=3)
             for seed in seeds
         ]
-    runs = []
+    runs = kept(arguments.output, configs[0])
     for config in tqdm(configs, desc=arguments.what):
+        if any(entry["seed"] == config.seed for entry in runs):
+            continue
         started = time.monotonic()
         trained = run.train(config)
         runs.append(outcome(trained, started, 1 if arguments.what == "single" else 100))
         tqdm.write(str(runs[-1]))
+        if arguments.output is not None:
+            common.keep(arguments.output, summary(arguments.what, configs[0], runs))
     common.write(arguments.output, summary(arguments.what, configs[0], runs))
+
+
+def settings(config: VAE) -> dict[str, int]:
+    """What a file is told from others by."""
+    return {
+        "steps": config.epochs * config.steps_per_epoch,
+        "restarts": config.restarts,
+        "steps_of_a_trial": config.restart_epochs * config.steps_per_epoch,
+    }
+
+
+def kept(path: Path | None, config: VAE) -> list[dict[str, Any]]:
+    """The runs of a file that is there, if it is of the same settings."""
+    if path is None or not path.exists():
+        return []
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not settings(config).items() <= content.items():
+        raise SystemExit(f"{path} is of other settings than {settings(config)}: give another file")
+    return content["runs"]
 
 
 def summary(what: str, config: VAE, runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -90,9 +115,7 @@ def summary(what: str, config: VAE, runs: list[dict[str, Any]]) -> dict[str, Any
         "machine": common.machine(config.device),
         "limit": LIMIT,
         "published_elbo": "-3813.00 ± 5.16",
-        "steps": config.epochs * config.steps_per_epoch,
-        "restarts": config.restarts,
-        "steps_of_a_trial": config.restart_epochs * config.steps_per_epoch,
+        **settings(config),
         "homeomorphisms": sum(good),
         "of": len(good),
         "elbo": {name: common.spread(values) for name, values in elbos.items() if values},
