@@ -105,7 +105,7 @@ class Table:
         """Every run of the table, seeds outermost, so that what is done early spans the table.
 
         Arguments:
-            preset: ``"quick"``, sized for two cores and 20 minutes, or ``"paper"``, the paper's own.
+            preset: ``"quick"``, sized for two cores and 20 minutes; or ``"paper"``, its own.
             seeds: how many, in place of the preset's.
             epochs: of every run, in place of the preset's; trials are shortened to fit.
             together: whether the seeds of a cell are one job, trained as one computation; their

@@ -40,9 +40,10 @@ class ImportanceWeightedVAE(DeltaVAE):
         https://arxiv.org/abs/1509.00519
 
     Example:
-        >>> from manifold_ae.manifolds import FlatTorus
+        >>> from manifold_ae.manifolds import Sphere
         >>> from manifold_ae.nn import MLP
-        >>> vae = ImportanceWeightedVAE(FlatTorus(2), MLP(64, (16,)), MLP(4, (16,)), num_importance=5)
+        >>> networks = MLP(64, (16,)), MLP(3, (16,))
+        >>> vae = ImportanceWeightedVAE(Sphere(2), *networks, num_importance=5)
         >>> sorted(vae.loss(torch.rand(8, 64)))
         ['bound', 'elbo', 'kl', 'loss', 'mean_log_time', 'mse']
     """

@@ -318,9 +318,7 @@ def build_model(config: VAE, event_shape: tuple[int, ...]) -> DeltaVAE:
     posterior(manifold, manifold.base_point(), torch.ones(manifold.time_shape))
     count = config.num_importance
     kind = (
-        DeltaVAE
-        if count == 1
-        else functools.partial(ImportanceWeightedVAE, num_importance=count)
+        DeltaVAE if count == 1 else functools.partial(ImportanceWeightedVAE, num_importance=count)
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(mix("weights", config.seed))
