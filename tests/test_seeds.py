@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from matplotlib.image import imread
 
 from manifold_ae import run
 from manifold_ae.cli import main
@@ -36,7 +37,8 @@ def group(tmp_path_factory) -> Any:
 def test_every_seed_is_an_ordinary_run(group, tmp_path):
     assert isinstance(group, SeedsRun)
     assert sorted(path.name for path in group.folder.iterdir()) == [
-        "checkpoint.pt", "config.toml", "metrics.csv", "metrics.json", "seed-4", "seed-5", "seed-6",
+        "checkpoint.pt", "config.toml", "figures", "metrics.csv", "metrics.json",
+        "seed-4", "seed-5", "seed-6",
     ]  # fmt: skip
     alone = run.train(TINY.replace(seed=5, seeds=1), tmp_path / "alone")
     alone.finish()
@@ -97,10 +99,23 @@ def test_commands_understand_the_folder(group, tmp_path):
     assert [Path(path) for path in made if path.endswith(".npy")] == [
         folder / f"seed-{seed}" / "samples.npy" for seed in SEEDS
     ]
-    figure = folder / "seed-4" / "figures" / "curves.png"
-    figure.unlink()
-    assert str(figure) in call("plot", str(folder))
-    assert figure.exists()
+    figures = [folder / "seed-4" / "figures" / "curves.png", folder / "figures" / "curves.png"]
+    for figure in figures:
+        figure.unlink()
+    said = call("plot", str(folder)).split()
+    for figure in figures:
+        assert str(figure) in said
+        assert figure.exists()
+
+
+def test_every_kind_of_picture_of_all_seeds_is_one(group):
+    """Side by side, two in a row for three seeds: as wide as two, and of the seeds' own pixels."""
+    kinds = {path.name for path in (group.folder / "seed-4" / "figures").iterdir()}
+    assert {path.name for path in (group.folder / "figures").iterdir()} == kinds
+    own = imread(group.folder / "seed-4" / "figures" / "latents.png")
+    joint = imread(group.folder / "figures" / "latents.png")
+    panel = 2 * own.shape[1] / own.shape[0]
+    assert panel * 0.9 < joint.shape[1] / (joint.shape[0] / 2) < panel * 1.1
 
 
 def test_a_group_goes_on_as_if_never_stopped(group, tmp_path, monkeypatch):

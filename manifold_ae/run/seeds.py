@@ -2,10 +2,12 @@
 
 The folder of such a group holds an ordinary run folder ``seed-S`` for every seed S, beside its own
 ``config.toml``, ``checkpoint.pt`` (all of them, to go on from), ``metrics.csv`` (a row an epoch and
-replica) and ``metrics.json`` (means and standard deviations over seeds).
+replica), ``metrics.json`` (means and standard deviations over seeds) and ``figures`` (those of all
+seeds side by side).
 """
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -61,13 +63,6 @@ class SeedsRun(Run):
     def load_data(self) -> None:
         self._each()
 
-    def finish(self, *, progress: bool = False) -> dict[str, Any]:
-        """Evaluate, save and draw every run, and join their metrics."""
-        folder = self._own_folder()
-        metrics = self._joined({seed: run.finish(progress=progress) for seed, run in self._each()})
-        write_json(folder / "metrics.json", metrics)
-        return metrics
-
     def save(self, metrics: dict[str, Any]) -> None:
         """The joined metrics, and of every run its weights, latents and own metrics."""
         for seed, run in self._each():
@@ -98,13 +93,22 @@ class SeedsRun(Run):
             )
         ]
 
-    @property
-    def pictures(self) -> Path:
-        return self._own_folder() / "seed-S" / "figures"
-
     def draw(self, *, seed: int = 0) -> list[Path]:
-        """Every picture of every run."""
-        return [path for _, run in self._each() for path in run.draw(seed=seed)]
+        """Every picture of every run, and each kind of all seeds side by side in ``figures/``."""
+        from manifold_ae import plots
+
+        folder = self._own_folder() / "figures"
+        drawn = {number: run.draw(seed=seed) for number, run in self._each()}
+        kinds: dict[str, list[tuple[Path, str]]] = {}
+        for number, paths in drawn.items():
+            for path in paths:
+                kinds.setdefault(path.name, []).append((path, f"Seed {number}"))
+        columns = math.ceil(math.sqrt(len(drawn)))
+        joint = [
+            plots.save(plots.panels(pictures, columns=columns), folder / name)
+            for name, pictures in kinds.items()
+        ]
+        return [*joint, *(path for paths in drawn.values() for path in paths)]
 
     def _each(self) -> list[tuple[int, Run]]:
         """The runs by seed; what the first has loaded of its data serves all."""
