@@ -266,14 +266,18 @@ class Replicas(nn.Module):
             functional_call(called, _part(tensors, k), ())
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Refused: under ``vmap`` torch.compile differentiates the laws' samplers by itself.
+        """Refused: the compiler takes up nothing of what is mapped over.
+
+        Slopes come out the same; but where the laws bring their own derivatives torch 2.13 cannot
+        look into a mapped function, leaves the whole of it to be run as it is, and a step is
+        slower by the attempt (``tests/benchmarks/replicas.py --compile``).
 
         Raises:
             NotImplementedError: always.
         """
         raise NotImplementedError(
-            "replicas are not compiled: torch 2.13 leaves out the derivatives that the samplers "
-            "and divergences bring with them where it compiles what is mapped; leave compile out"
+            "replicas are not compiled: torch 2.13 does not look into what is mapped over where "
+            "laws bring their own derivatives, and steps would only be slower; leave compile out"
         )
 
     def parameter_groups(self) -> list[dict[str, Any]]:

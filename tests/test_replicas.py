@@ -379,7 +379,7 @@ def test_what_is_no_set_of_replicas_is_refused():
 
 
 def test_replicas_are_not_compiled():
-    """torch.compile would take other derivatives than those that the laws bring with them."""
+    """It would make them slower: see ``tests/benchmarks/replicas.py --compile``."""
     with pytest.raises(NotImplementedError, match="leave compile out"):
         Replicas([nn.Linear(2, 3)], (0,)).compile()
 

@@ -1,13 +1,16 @@
 """Several seeds as one computation, against one after another.
 
-    python tests/benchmarks/replicas.py [--device cpu] [--replicas 10] [--rounds 5] [--output FILE]
+    python tests/benchmarks/replicas.py [--device cpu] [--replicas 10] [--rounds 5] [--compile]
+        [--output FILE]
 
 A round takes the same steps of K replicas at once, and of K models in turn; both are interleaved,
 and the median over rounds of the ratio of their times within a round is reported: above 1 the
 replicas are faster. ``mapped`` is one computation, ``one by one`` a loop within the step. On a CPU
 it is processor time, which other users of the machine do not lengthen; on a GPU it is time on the
 clock, with TF32 and without, and with the mapped loss as a CUDA graph (``graph``, forward and
-backward; an error there is reported in its place). ``table_1_minutes`` is what seven latent spaces
+backward; an error there is reported in its place). With ``--compile`` the mapped loss is also given
+to torch.compile (``compiled``), with the largest difference of slopes, of a weight's largest, and
+whether the compiler took it whole. ``table_1_minutes`` is what seven latent spaces
 of ten runs of 500 epochs of MNIST in batches of 640 would take at that rate.
 """
 
@@ -72,6 +75,36 @@ def graphed(replicas: Replicas, x: Tensor) -> Callable[[], Tensor]:
     return lambda: called(x, *replicas._drawn(x, weights), *values)
 
 
+def compiled(replicas: Replicas, x: Tensor) -> tuple[Callable[[], Tensor], dict[str, Any]]:
+    """The mapped loss by torch.compile, and what is to be known of it."""
+    weights: dict[str, float] = {"kl_weight": 1.0}
+    names = list(replicas._tensors())
+
+    def loss(values: list[Tensor], batch: Tensor, drawn: list[Tensor]) -> Tensor:
+        return replicas._map(dict(zip(names, values, strict=True)), batch, drawn, weights)[
+            "loss"
+        ].sum()
+
+    def call(by: Callable[..., Tensor]) -> Tensor:
+        return by(list(replicas._tensors().values()), x, replicas._drawn(x, weights))
+
+    def slopes(by: Callable[..., Tensor]) -> tuple[Tensor, ...]:
+        replicas.begin_epoch(0, 0)
+        return torch.autograd.grad(call(by), list(replicas.parameters()))
+
+    parts = torch.compile(loss)
+    difference = max(
+        ((a - b).abs().max() / b.abs().max()).item()
+        for a, b in zip(slopes(parts), slopes(loss), strict=True)
+    )
+    refused = None
+    try:
+        call(torch.compile(loss, fullgraph=True, backend="eager"))
+    except Exception as error:  # of the compiler's many kinds
+        refused = str(error).splitlines()[0]
+    return lambda: call(parts), {"difference of slopes": difference, "taken whole": refused or True}
+
+
 def clock(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -79,7 +112,9 @@ def clock(device: torch.device) -> float:
     return time.process_time()
 
 
-def measured(size: str, replicas: int, rounds: int, device: torch.device) -> dict[str, Any]:
+def measured(
+    size: str, replicas: int, rounds: int, device: torch.device, *, compile: bool = False
+) -> dict[str, Any]:
     """Milliseconds for a step of all, and the ratios."""
     features, _, _, batch = SIZES[size]
     generator = torch.Generator().manual_seed(0)
@@ -103,6 +138,10 @@ def measured(size: str, replicas: int, rounds: int, device: torch.device) -> dic
             ways["graph"] = stepper(graphed(captured, x), captured)
         except RuntimeError as error:
             result["graph_error"] = str(error).splitlines()[0]
+    if compile:
+        own = Replicas(models, range(replicas), mapped=True).to(device)
+        loss, result["compiler"] = compiled(own, x)
+        ways["compiled"] = stepper(loss, own)
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(3):
         for way in ways.values():
@@ -132,6 +171,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--replicas", default="4,10", help="how many, as a list")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
+    parser.add_argument("--compile", action="store_true", help="measure torch.compile, too")
     parser.add_argument("--quick", action="store_true", help="few replicas, of the smallest")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
@@ -139,16 +180,16 @@ def main() -> None:
     counts = [3] if arguments.quick else list(map(int, arguments.replicas.split(",")))
     rounds = 2 if arguments.quick else arguments.rounds
     result: dict[str, Any] = {
-        "command": "python tests/benchmarks/replicas.py",
+        "command": "python tests/benchmarks/replicas.py" + " --compile" * arguments.compile,
         "machine": common.machine(arguments.device),
     }
     tf32 = (False, True) if device.type == "cuda" else (False,)
     before = torch.backends.cuda.matmul.allow_tf32
-    for size in list(SIZES)[: 1 if arguments.quick else None]:
+    for size in arguments.sizes[: 1 if arguments.quick else None]:
         for allowed, replicas in itertools.product(tf32, counts):
             torch.backends.cuda.matmul.allow_tf32 = allowed
             name = f"{replicas} of {size}" + (", TF32" if allowed else "")
-            result[name] = measured(size, replicas, rounds, device)
+            result[name] = measured(size, replicas, rounds, device, compile=arguments.compile)
     torch.backends.cuda.matmul.allow_tf32 = before
     common.write(arguments.output, result)
 
