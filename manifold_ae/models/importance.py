@@ -54,7 +54,14 @@ class ImportanceWeightedVAE(DeltaVAE):
         super().__init__(*args, **kwargs)
         self.num_importance = num_importance
 
-    def loss(self, x: Tensor, kl_weight: float = 1.0) -> dict[str, Tensor]:
+    def loss(
+        self,
+        x: Tensor,
+        kl_weight: float = 1.0,
+        *,
+        covariates: Tensor | None = None,
+        exposure: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Named terms, averaged over the batch.
 
         Returns:
@@ -62,10 +69,10 @@ class ImportanceWeightedVAE(DeltaVAE):
             gradient; ``bound`` = L_K, and ``elbo`` and ``kl``, means over the K samples, in nats,
             with weight one; ``mse`` per feature; ``mean_log_time``.
         """
-        q = self.posterior(x)
+        q = self.posterior(x, covariates=covariates, exposure=exposure)
         z = q.rsample(torch.Size((self.num_importance,)))
-        output = self._output(z)
-        log_likelihood = self.likelihood.log_prob(output, x)
+        output = self._output(z, covariates)
+        log_likelihood = self.likelihood.log_prob(output, x, exposure)
         log_ratio = self.prior.log_prob(z) - q.limit.log_prob(z)
         loss = -self._bound(log_likelihood + kl_weight * log_ratio)
         with torch.no_grad():
@@ -74,11 +81,9 @@ class ImportanceWeightedVAE(DeltaVAE):
                 "bound": self._bound(log_likelihood + log_ratio),
                 "elbo": (log_likelihood + log_ratio).mean(),
                 "kl": -log_ratio.mean(),
-                "mse": (self.likelihood.mean(output) - x).square().mean(),
+                "mse": self.likelihood.error(output, x, exposure).mean(),
                 "mean_log_time": q.time.log().mean(),  # type: ignore[attr-defined]
             }
-
-    forward = loss
 
     def _bound(self, log_weights: Tensor) -> Tensor:
         """The mean over the batch of the logarithm of the mean of weights ``(K, *)``."""
