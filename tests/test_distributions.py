@@ -46,13 +46,11 @@ from manifold_ae.distributions import (
 )
 from manifold_ae.manifolds import (
     SO3,
-    EmbeddedTorus,
     Euclidean,
     FlatTorus,
     Product,
     RealProjective,
     Sphere,
-    Spheroid,
 )
 
 PACKAGE = str(Path(manifold_ae.__file__).parents[1])
@@ -592,13 +590,6 @@ def test_the_corrected_walk_has_lost_the_leading_bias(manifold, t, device, gener
     plain, error = mean(RandomWalk(manifold, loc, time, 5))
     corrected, _ = mean(RandomWalk(manifold, loc, time, 5, corrected=True))
     assert abs(corrected - exact) <= abs(plain - exact) / 3 + 6 * error
-
-
-@pytest.mark.parametrize("manifold", [EmbeddedTorus(), Spheroid()], ids=str)
-def test_where_there_is_no_corrected_walk_that_is_said(manifold):
-    walk = RandomWalk(manifold, manifold.base_point(), 0.1, corrected=True)
-    with pytest.raises(NotImplementedError, match="corrected=False"):
-        walk.sample()
 
 
 @over((*SPHERES, *TORI))

@@ -42,11 +42,3 @@ def test_a_walk_is_judged_by_its_limit(generator):
     assert abs((value - exact).item()) <= 4 * error.item() + 0.005
     with pytest.raises(ValueError, match="leave walks out"):
         heat.kl_monte_carlo(walk, M.default_prior(), 10, walks=5)
-
-
-def test_a_corrected_walk_is_refused_where_curvature_varies(generator):
-    """One variance does not do it: the correction would depend on the direction as well."""
-    for M in (EmbeddedTorus(), HALF):
-        walk = RandomWalk(M, M.base_point(), 0.1, corrected=True)
-        with pytest.raises(NotImplementedError, match=r"no corrected walk.*corrected=False"):
-            walk.sample(generator=generator)

@@ -132,7 +132,7 @@ def test_geodesics_of_other_radii(radii, tolerance, generator):
 def test_clairaut_and_speed_are_conserved(generator):
     x = M.random_uniform(20, generator=generator, dtype=torch.float64)
     u = 4 * M.proju(x, torch.randn(20, 3, generator=generator, dtype=torch.float64))
-    velocity = torch.stack([(u * axis).sum(-1) for axis in M._frame(x)[:2]], -1)
+    velocity = torch.stack([(u * axis).sum(-1) for axis in M.frame(x)[:2]], -1)
     tube = M.tube_angle(x)
     path = torus_geodesics.follow(3.0, 0.6, tube, velocity[:, 0], velocity[:, 1])
     speed = torch.hypot(path.along_tube, path.along_rotation)

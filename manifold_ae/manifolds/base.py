@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from manifold_ae.manifolds.projection import Projection, bending, lifted
+
 __all__ = ["Manifold"]
 
 #: Maps whose tensors are all points or vectors: every class's own refuses what has another shape.
@@ -204,18 +206,22 @@ class Manifold(geoopt.Manifold):
         """The time up to which ``heat.kl_asymptotic`` is accurate: 1/d, unless loops are short."""
         return 1 / self.dim
 
-    def walk_variance(self, t: Tensor) -> Tensor:
-        """Variance of the ambient noise whose projected step has the law of time t to order t².
+    def walk_centre(self, x: Tensor, t: Tensor) -> Tensor:
+        r"""x + (t/4) Δx + O(t²) on the normal space at x: where a corrected step of a walk starts.
+
+        Δx is the Laplacian of the coordinates: in the induced metric, the trace of the second
+        fundamental form. However long t is, the centre stays before the first focal point. See
+        ``RandomWalk``. By automatic differentiation of ``projx``, on manifolds that do not know
+        better.
 
         Args:
-            t: time of a step, of shape ``(*, *time_shape)``.
-
-        Raises:
-            NotImplementedError: where one number does not do it, since curvature varies.
+            x: points of shape ``(*, *ambient_shape)``.
+            t: time of a step, of shape ``(*)``, with ``time_shape`` at its end.
         """
-        raise NotImplementedError(
-            f"{self!r} has no corrected walk: use RandomWalk(..., corrected=False), with more steps"
-        )
+        embedding = Projection(self.projx, self.ambient_shape, repr(self))
+        batch = x.shape[: x.dim() - len(self.ambient_shape)]
+        found = bending(embedding.form(x.reshape(batch.numel(), -1)))
+        return lifted(x, t, found[:, :-1].reshape(x.shape), found[:, -1].reshape(batch))
 
     def action_matrix(self, g: np.ndarray) -> np.ndarray:
         """A linear action on points as a matrix on their flattened coordinates."""
@@ -341,11 +347,6 @@ class Manifold(geoopt.Manifold):
         if deviation <= atol + rtol * (u.abs().amax().item() if u.numel() else 0.0):
             return True, None
         return False, f"u has a normal part of {deviation:.3g}; M.proju(x, u) removes it"
-
-
-def adjusted(t: Tensor, rate: float) -> Tensor:
-    """t (1 + rate · t + O(t²)), positive for every t."""
-    return t * (1 + rate * t) if rate > 0 else t / (1 - rate * t)
 
 
 def _unflattened(x: Tensor, shape: tuple[int, ...]) -> Tensor:

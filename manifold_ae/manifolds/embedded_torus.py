@@ -125,8 +125,7 @@ class EmbeddedTorus(Revolution):
         """cos φ, of shape ``(*)``."""
         return (torch.linalg.vector_norm(x[..., :2], dim=-1) - self._major) / self._minor
 
-    def _frame(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Unit vectors along the tube angle and the rotation, and the outward normal."""
+    def frame(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         cos, sin = normalise(x[..., :2]).unbind(-1)
         rho = x[..., 0] * cos + x[..., 1] * sin
         tube = normalise(torch.stack([rho - self._major, x[..., 2]], -1))
@@ -159,11 +158,11 @@ class EmbeddedTorus(Revolution):
         return torch.cat([radius * equatorial, self._minor * tube[..., 1:]], -1)
 
     def proju(self, x: Tensor, u: Tensor) -> Tensor:
-        normal = self._frame(x)[2]
+        normal = self.frame(x)[2]
         return u - (normal * u).sum(-1, keepdim=True) * normal
 
     def expmap(self, x: Tensor, u: Tensor) -> Tensor:
-        along_tube, along_rotation, _ = self._frame(x.double())
+        along_tube, along_rotation, _ = self.frame(x.double())
         v = u.double()
         angles = self.to_angles(x.double())
         path = geodesics.follow(
@@ -200,7 +199,7 @@ class EmbeddedTorus(Revolution):
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
         """The shortest u with expmap(x, u) = y; at the cut locus, one of them."""
         velocity = self.velocities(x, y)[..., :2].unsqueeze(-1)
-        along_tube, along_rotation, _ = self._frame(x.double())
+        along_tube, along_rotation, _ = self.frame(x.double())
         u = velocity[..., 0, :] * along_tube + velocity[..., 1, :] * along_rotation
         return u.to(x.dtype)
 
@@ -214,8 +213,8 @@ class EmbeddedTorus(Revolution):
     def transp(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
         """Parallel transport along the shortest geodesic: the angle with it is kept."""
         x, y = torch.broadcast_tensors(x.double(), y.double())
-        tube, rotation, _ = self._frame(x)
-        other_tube, other_rotation, _ = self._frame(y)
+        tube, rotation, _ = self.frame(x)
+        other_tube, other_rotation, _ = self.frame(y)
         start, end = self.velocities(x, y).unflatten(-1, (2, 2)).unbind(-2)
         # Of points closer than this the direction is rounding; the frame turns by ∫ sin φ dθ.
         still = (start * start).sum(-1, keepdim=True) < 1e-12

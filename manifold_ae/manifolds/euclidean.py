@@ -84,8 +84,8 @@ class Euclidean(Manifold):
     def scale_noise(self, noise: Tensor, t: Tensor) -> Tensor:
         return t.sqrt() * noise
 
-    def walk_variance(self, t: Tensor) -> Tensor:
-        return t
+    def walk_centre(self, x: Tensor, t: Tensor) -> Tensor:
+        return x
 
     def base_point(self, *, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
         return torch.zeros(self._dim, dtype=dtype, device=device)

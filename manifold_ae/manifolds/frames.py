@@ -70,7 +70,7 @@ def _(M: SO3, x: Tensor) -> Tensor:
 @oriented_frame.register
 def _(M: EmbeddedTorus, x: Tensor) -> Tensor:
     """Along the rotation, then along the tube."""
-    along_tube, along_rotation, _ = M._frame(x)
+    along_tube, along_rotation, _ = M.frame(x)
     return torch.stack([along_rotation, along_tube], -2)
 
 

@@ -171,12 +171,8 @@ class Product(Manifold):
     def is_cover(self) -> bool:
         return all(factor.is_cover for factor in self.factors)
 
-    def walk_variance(self, t: Tensor) -> Tensor:
-        parts = []
-        for factor, time in zip(self.factors, self.split_time(t), strict=True):
-            variance = factor.walk_variance(time)
-            parts.append(variance if factor.time_shape else variance.unsqueeze(-1))
-        return torch.cat(parts, -1)
+    def walk_centre(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.join(self.each(lambda M, x, t: M.walk_centre(x, t), x, time=t))
 
     def base_point(self, *, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
         return self.join(factor.base_point(dtype=dtype, device=device) for factor in self.factors)

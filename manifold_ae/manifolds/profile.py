@@ -160,6 +160,17 @@ class Profile:
         both = waves @ self._tensor("curvature", np.stack([bend, rho], -1), angle)
         return -both[..., 0] / both[..., 1]
 
+    def principal_curvatures(self, angle: Tensor) -> tuple[Tensor, Tensor]:
+        """ρ'z'' − z'ρ'' and z'/ρ, along the profile and across it, for the normal (z', −ρ')."""
+        at = self.jet(angle)
+        slope, rho = self._jet[:, 3], self.rho
+        if self.poles:  # both over sin α, by (2)
+            slope, rho = over_sine(slope), over_sine(rho)
+        waves = _waves(angle, len(slope) // 2)
+        both = waves @ self._tensor("across", np.stack([slope, rho], -1), angle)
+        along = at.rho_slope * at.z_bend - at.z_slope * at.rho_bend
+        return along, both[..., 0] / both[..., 1]
+
     @cached_property
     def largest_curvature(self) -> float:
         """The largest \\|K\\|."""

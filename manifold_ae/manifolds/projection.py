@@ -14,7 +14,7 @@ from torch import Tensor
 
 from manifold_ae.manifolds.derivatives import Map, gradient, hessians, jacobian
 
-__all__ = ["Embedding", "Projection"]
+__all__ = ["Embedding", "Projection", "bending", "lifted"]
 
 
 class Embedding(Protocol):
@@ -75,3 +75,27 @@ class Projection:
     def form(self, x: Tensor) -> Tensor:
         tangent = jacobian(self.project, x)
         return torch.einsum("nwab,nau,nbv->nwuv", hessians(self.project, x), tangent, tangent)
+
+
+def bending(form: Tensor) -> Tensor:
+    r"""The trace N of II ``(n, D, D, D)``, then \|⟨N, II⟩\|², of shape ``(n, D + 1)``."""
+    trace = form.diagonal(dim1=-2, dim2=-1).sum(-1)
+    along = torch.einsum("nw,nwuv->nuv", trace, form)
+    return torch.cat([trace, along.square().sum((-2, -1)).unsqueeze(-1)], -1)
+
+
+def lifted(x: Tensor, t: Tensor, trace: Tensor, square: Tensor) -> Tensor:
+    r"""x + (t/4) N / √(1 + (t/4)²\|⟨N, II⟩\|²), on the normal space at x.
+
+    The distance from x is below \|N\|/\|⟨N, II⟩\|, and so below that of the first focal point in
+    the direction of N, which is \|N\| over the largest eigenvalue of ⟨N, II⟩.
+
+    Args:
+        x: points of shape ``(*, *ambient_shape)``.
+        t: time of a step, of shape ``(*)``.
+        trace: N, of the shape of x.
+        square: \|⟨N, II⟩\|², of shape ``(*)``.
+    """
+    quarter = t / 4
+    scale = quarter / (1 + quarter.square() * square).sqrt()
+    return x + scale.reshape(scale.shape + (1,) * (x.dim() - square.dim())) * trace

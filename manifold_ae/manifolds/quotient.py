@@ -215,8 +215,8 @@ class Quotient(Manifold):
         """At most the cover's, and the time at which the images of a point do not meet yet."""
         return min(self.cover.short_time_limit, (self.shortest_loop / 7) ** 2)
 
-    def walk_variance(self, t: Tensor) -> Tensor:
-        return self.cover.walk_variance(t)
+    def walk_centre(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.cover.walk_centre(x, t)
 
     def expmap(self, x: Tensor, u: Tensor) -> Tensor:
         return self.cover.expmap(x, u)

@@ -16,6 +16,7 @@ from torch import Tensor
 from manifold_ae.manifolds import revolution_geodesics as geodesics
 from manifold_ae.manifolds.base import Manifold, check_prime
 from manifold_ae.manifolds.profile import Curve, Profile
+from manifold_ae.manifolds.projection import lifted
 from manifold_ae.manifolds.revolution_connect import basis, connect, correction
 from manifold_ae.numerics import axial_norm, differentiable_once, normalise
 
@@ -40,6 +41,18 @@ class Revolution(Manifold):
 
         Each of shape ``(*)``, differentiable once.
         """
+
+    @abstractmethod
+    def frame(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Unit vectors along the profile and the rotation, and the normal (z', −ρ')."""
+
+    def walk_centre(self, x: Tensor, t: Tensor) -> Tensor:
+        point = x.double()
+        along, across = self.profile.principal_curvatures(self.place(point))
+        total = along + across
+        trace = -total.unsqueeze(-1) * self.frame(point)[2]
+        square = total.square() * (along.square() + across.square())
+        return lifted(point, t.double(), trace, square).to(x.dtype)
 
     def betti_numbers(self, prime: int = 2) -> tuple[int, ...]:
         """Those of a sphere with poles, of a torus without."""
@@ -143,7 +156,6 @@ class SurfaceOfRevolution(Revolution):
         return torch.stack([torch.atan2(x[..., 1], x[..., 0]), self.place(x)], -1)
 
     def frame(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Unit vectors along the profile and the rotation, and a normal, of the shape of x."""
         at = self.profile.jet(self.place(x.double()))
         cos, sin = normalise(x[..., :2].double()).unbind(-1)
         # The series' speed is one but for their rounding.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from manifold_ae.groups import rotations
-from manifold_ae.manifolds.base import Manifold, adjusted, check_prime
+from manifold_ae.manifolds.base import Manifold, check_prime
 
 __all__ = ["SO3"]
 
@@ -83,9 +83,9 @@ class SO3(Manifold):
     def scale_noise(self, noise: Tensor, t: Tensor) -> Tensor:
         return (2 * t).sqrt()[..., None, None] * noise
 
-    def walk_variance(self, t: Tensor) -> Tensor:
-        """t (1 − 5t/4): a plain step has E tr R = 3 (e^{−t} − 5t²/4 + …), by simulation."""
-        return adjusted(t, -1.25)
+    def walk_centre(self, x: Tensor, t: Tensor) -> Tensor:
+        """R / (1 + t/2), as ΔR = −2R."""
+        return x / (1 + t / 2)[..., None, None]
 
     def action_matrix(self, g: np.ndarray) -> np.ndarray:
         """A 3 × 3 rotation g as R ↦ R g; a 9 × 9 matrix as it is."""

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manifold_ae.manifolds.base import Manifold, adjusted, check_dimension, check_prime
+from manifold_ae.manifolds.base import Manifold, check_dimension, check_prime
 from manifold_ae.numerics import arc_over_sine, chord_angle, cos_sqrt, normalise, sinc_sqrt
 
 __all__ = ["Sphere"]
@@ -141,9 +141,9 @@ class Sphere(Manifold):
         distance = chord_angle(x, y)
         return distance.unsqueeze(-1) if keepdim else distance
 
-    def walk_variance(self, t: Tensor) -> Tensor:
-        """t (1 + (d − 3) t/2): a plain step has E cos r = 1 − dt/2 + d²t²/8 + d(d − 3)t²/4 + …"""
-        return adjusted(t, (self._dim - 3) / 2)
+    def walk_centre(self, x: Tensor, t: Tensor) -> Tensor:
+        """x / (1 + dt/4), as Δx = −d x."""
+        return x / (1 + t * (self._dim / 4)).unsqueeze(-1)
 
     def base_point(self, *, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
         point = torch.zeros(self._dim + 1, dtype=dtype, device=device)

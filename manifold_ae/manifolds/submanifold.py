@@ -23,7 +23,7 @@ from manifold_ae.manifolds.chords import chord
 from manifold_ae.manifolds.closest_point import ClosestPoint
 from manifold_ae.manifolds.derivatives import Map, jacobian
 from manifold_ae.manifolds.diagnosis import Report, diagnose
-from manifold_ae.manifolds.projection import Embedding, Projection
+from manifold_ae.manifolds.projection import Embedding, Projection, bending, lifted
 from manifold_ae.manifolds.tube import Tube
 
 __all__ = ["Submanifold"]
@@ -298,6 +298,12 @@ class Submanifold(Manifold):
 
         (points,) = self._flat(x)
         return (self._over(trace, points) / self.dim).reshape(x.shape)
+
+    def walk_centre(self, x: Tensor, t: Tensor) -> Tensor:
+        (points,) = self._flat(x)
+        found = self._over(lambda x: bending(self.embedding.form(x)), points)
+        batch = x.shape[: x.dim() - self.ndim]
+        return lifted(x, t, found[:, :-1].reshape(x.shape), found[:, -1].reshape(batch))
 
     # ---- maps -----------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manifold_ae.manifolds.base import Manifold, adjusted, check_dimension, check_prime
+from manifold_ae.manifolds.base import Manifold, check_dimension, check_prime
 from manifold_ae.numerics import chord_angle, normalise
 
 __all__ = ["FlatTorus"]
@@ -125,9 +125,9 @@ class FlatTorus(Manifold):
     def dist(self, x: Tensor, y: Tensor, *, keepdim: bool = False) -> Tensor:
         return torch.linalg.vector_norm(self.angle_differences(x, y), dim=-1, keepdim=keepdim)
 
-    def walk_variance(self, t: Tensor) -> Tensor:
-        """t (1 − t): every angle walks on a circle (see ``Sphere.walk_variance``)."""
-        return adjusted(t, -1.0)
+    def walk_centre(self, x: Tensor, t: Tensor) -> Tensor:
+        """x / (1 + t/4), as Δx = −x."""
+        return x / (1 + t / 4).unsqueeze(-1)
 
     def base_point(self, *, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
         return self.from_angles(torch.zeros(self._dim, dtype=dtype, device=device))
