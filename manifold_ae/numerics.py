@@ -205,7 +205,7 @@ def sinhc_sqrt(s: Tensor) -> Tensor:
 
 
 #: Of C = cosh √s and S = sinh √s / √s: (C − S)/s = Σ_k s^k (2k + 2)/(2k + 3)!. Seven terms leave
-#: 1e-17 out at \|s\| = 1/4.
+#: 1e-17 out at \|s\| = 1/4, and four 3e-9.
 _SINHC_SLOPE = tuple((2 * k + 2) / math.factorial(2 * k + 3) for k in range(7))
 
 
@@ -220,13 +220,16 @@ def sinhc_slope(s: Tensor, even: Tensor, odd: Tensor, scale: Tensor) -> Tensor:
         odd: S, times the scale.
         scale: a common factor, that of the result too.
     """
-    near = s.abs() < 0.25
-    small = torch.where(near, s, 0.0)
-    terms = [constant(term, s.dtype, s.device) for term in _SINHC_SLOPE]
+    kept = _SINHC_SLOPE if s.dtype == torch.float64 else _SINHC_SLOPE[:4]
+    quarter, *terms = (constant(x, s.dtype, s.device) for x in (0.25, *kept))
+    near = s.abs() < quarter
+    small, large = s, s
+    if torch.is_grad_enabled():  # what is not selected is to have a finite derivative
+        small, large = torch.where(near, s, 0.0), torch.where(near, 1.0, s)
     series = terms[-1]
     for term in reversed(terms[:-1]):
         series = torch.addcmul(term, series, small)
-    return torch.where(near, series * scale, (even - odd) / torch.where(near, 1.0, s))
+    return torch.where(near, series * scale, (even - odd) / large)
 
 
 def soft_root(s: Tensor) -> Tensor:

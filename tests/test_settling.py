@@ -22,6 +22,8 @@ KINDS = {
         "size": 4, "blocks": "soft", "phi": "mlp", "hidden": (8,), "activation": "tanh",
         "skip": True, "scramble": 1,
     },
+    "rotations of space": {"blocks": [3, 2], "phi": "mlp", "hidden": (4,)},
+    "planes, not orthogonal": {"blocks": [2], "phi": "mlp", "hidden": (4,), "orthogonal": False},
     "not orthogonal": {"blocks": [3], "phi": "mlp", "hidden": (4,), "orthogonal": False},
 }  # fmt: skip
 TINY = HAE(

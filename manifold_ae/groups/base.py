@@ -8,6 +8,7 @@ batched, their batch axes broadcast, and they are differentiable twice.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from typing import Any
 
@@ -194,8 +195,14 @@ class LieGroup(Group):
 
 def product(a: Tensor, b: Tensor) -> Tensor:
     """The matrix product a b, in the precision of its factors under autocast too."""
-    with torch.autocast(a.device.type, enabled=False):
+    with in_full(a):
         return a @ b
+
+
+def in_full(x: Tensor) -> AbstractContextManager[Any]:
+    """In which products keep their factors' precision; entered at no cost where they do anyway."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def require_trailing(owner: object, name: str, x: Tensor, shape: tuple[int, ...]) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from manifold_ae.groups.base import product
 from manifold_ae.groups.exponentials import entries_of, matrix_of
+from manifold_ae.groups.paths import along, through
 
 __all__ = ["BlockLayout"]
 
@@ -100,18 +101,60 @@ class BlockLayout(nn.Module):
 
     def moved(self, kinds: list[Tensor], z: Tensor) -> Tensor:
         """Blocks ``(*, count, k, k)``, for every size k, times latents z ``(*, size)``."""
+        *parts, rest = self._parts(z)
+        moved = [
+            product(blocks, part.unsqueeze(-1)).squeeze(-1)
+            for blocks, part in zip(kinds, parts, strict=True)
+        ]
+        return self._whole(moved, rest)
+
+    def rolled(self, kinds: list[Tensor], z: Tensor) -> Tensor:
+        """Products g_t ⋯ g_1 of blocks ``(*, T, count, k, k)`` times z: ``(*, T, size)``."""
+        *parts, rest = self._parts(z)
+        paths = [
+            through(blocks.transpose(-4, -3), part).transpose(-3, -2)
+            for blocks, part in zip(kinds, parts, strict=True)
+        ]
+        return self._whole(paths, rest.unsqueeze(-2))
+
+    def rolled_by_entries(self, entries: Tensor, z: Tensor) -> Tensor:
+        """``rolled`` by the exponentials of entries that come first, ``(entries, *, T)``."""
+        if len(self.sizes) == 1 and not self.free:
+            self._require_latents(z)
+            return along(entries, z.movedim(-1, 0), self.size, self.orthogonal)
+        *parts, rest = self._parts(z)
+        paths = []
+        for E, part, (size, which) in zip(
+            entries.split(self.widths), parts, self.kinds, strict=True
+        ):
+            width = entries_of(size, self.orthogonal)
+            E = E.unflatten(0, (len(which), width)).transpose(0, 1)
+            path = along(E, part.movedim((-2, -1), (1, 0)), size, self.orthogonal)
+            paths.append(path.movedim(0, -2))
+        return self._whole(paths, rest.unsqueeze(-2))
+
+    def _parts(self, z: Tensor) -> list[Tensor]:
+        """Of latents, the parts ``(*, count, k)`` of every kind, and the free one ``(*, free)``."""
+        self._require_latents(z)
+        held = z if self._sorted else z.index_select(-1, self._order)
+        widths = [size * len(which) for size, which in self.kinds]
+        *parts, rest = held.split([*widths, self.free], -1)
+        sizes = [size for size, _ in self.kinds]
+        return [
+            *(part.unflatten(-1, (-1, size)) for part, size in zip(parts, sizes, strict=True)),
+            rest,
+        ]
+
+    def _whole(self, parts: list[Tensor], rest: Tensor) -> Tensor:
+        """Latents of their parts, those of ``_parts``; the free one broadcasts."""
+        flat = [part.flatten(-2) for part in parts]
+        if self.free:
+            flat.append(rest.expand(*flat[0].shape[:-1], self.free))
+        whole = flat[0] if len(flat) == 1 else torch.cat(flat, -1)
+        return whole if self._sorted else whole.index_select(-1, self._back)
+
+    def _require_latents(self, z: Tensor) -> None:
         if z.shape[-1:] != (self.size,):
             raise ValueError(
                 f"z has shape {tuple(z.shape)}; latents have trailing shape ({self.size},)"
             )
-        held = z if self._sorted else z.index_select(-1, self._order)
-        widths = [size * len(which) for size, which in self.kinds]
-        *parts, rest = held.split([*widths, self.free], -1)
-        moved = [
-            product(blocks, part.unflatten(-1, (len(which), size, 1))).flatten(-3)
-            for blocks, part, (size, which) in zip(kinds, parts, self.kinds, strict=True)
-        ]
-        if self.free:
-            moved.append(rest.expand(*moved[0].shape[:-1], self.free))
-        whole = moved[0] if len(moved) == 1 else torch.cat(moved, -1)
-        return whole if self._sorted else whole.index_select(-1, self._back)

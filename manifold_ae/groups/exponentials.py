@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from manifold_ae.groups import rotations
-from manifold_ae.numerics import Fused, constant, cosh_sqrt, sinhc_slope, sinhc_sqrt
+from manifold_ae.numerics import Fused, built_once, constant, cosh_sqrt, sinhc_slope, sinhc_sqrt
 
 __all__ = ["entries_of", "exp_block", "matrix_of"]
 
@@ -60,47 +60,71 @@ def _exp_plane(a: Tensor) -> Tensor:
 
 
 class _ExpTwo(Fused):
-    """P I + Q [[h, b], [c, −h]], h = (a − d)/2, P = e^τ cosh √δ, Q = e^τ sinh √δ / √δ."""
+    """``general_terms``, as one node."""
 
     @staticmethod
     def value(entries: Tensor) -> tuple[Tensor, ...]:
-        a, b, c, d = entries.unbind(-1)
-        h, half_trace = (a - d) / 2, (a + d) / 2
-        square, tiny = torch.addcmul(h * h, b, c), torch.finfo(entries.dtype).tiny
-        # One of the two is zero. With a factor for each, no case is computed in vain and no
-        # e^τ = 0 meets cosh √δ = ∞: e^τ cosh r = e^{τ+r} (1 + e^{−2r}) / 2, and sinh likewise.
-        rate, angle = square.clamp_min(tiny).sqrt(), (-square).clamp_min(tiny).sqrt()
-        growth, fall = torch.exp(half_trace + rate), torch.expm1(-2 * rate)
-        p = growth * (1 + fall / 2) * torch.cos(angle)
-        q = growth * (fall / (-2 * rate)) * (torch.sin(angle) / angle)
-        diagonal = q * h
-        matrix = torch.stack([p + diagonal, q * b, q * c, p - diagonal], -1)
-        return matrix.unflatten(-1, (2, 2)), p, q
+        value, *kept = general_terms(entries.movedim(-1, 0).unflatten(0, (2, 2)))
+        return value.movedim((0, 1), (-2, -1)), *kept
 
     @staticmethod
     def derivative(gradient: Tensor, entries: Tensor, *kept: Tensor) -> tuple[Tensor]:
-        a, b, c, d = entries.unbind(-1)
-        h, half_trace, (p, q) = (a - d) / 2, (a + d) / 2, kept
-        square, growth = torch.addcmul(h * h, b, c), torch.exp(half_trace)
         if torch.is_grad_enabled():  # to be differentiated again
-            p, q = _even_and_odd(half_trace, square)
-        ga, gb, gc, gd = gradient.flatten(-2).unbind(-1)
-        to_p, between = ga + gd, ga - gd
-        to_q = torch.addcmul(torch.addcmul(h * between, b, gb), c, gc)
-        to_half_trace = torch.addcmul(to_p * p, to_q, q) / 2
-        to_square = torch.addcmul(to_p * q, to_q, sinhc_slope(square, p, q, growth)) / 2
-        to_half_h = torch.addcmul(q * between / 2, h, to_square)
-        return (
-            torch.stack(
-                [
-                    to_half_trace + to_half_h,
-                    torch.addcmul(q * gb, c, to_square),
-                    torch.addcmul(q * gc, b, to_square),
-                    to_half_trace - to_half_h,
-                ],
-                -1,
-            ),
-        )
+            A = entries.movedim(-1, 0).unflatten(0, (2, 2))
+            D, square, half_trace = _invariants(A)
+            kept = (D, square, half_trace, *_even_and_odd(half_trace, square))
+        slope = general_slope(gradient.movedim((-2, -1), (0, 1)), *kept)
+        return (slope.reshape(4, *slope.shape[2:]).movedim(0, -1),)
+
+
+def general_terms(A: Tensor) -> tuple[Tensor, ...]:
+    """exp A = P I + Q D of A ``(2, 2, *)``, and what ``general_slope`` takes: D, δ, τ, P and Q.
+
+    D = A − τI, δ = −det D, P = e^τ cosh √δ, Q = e^τ sinh √δ / √δ.
+    """
+    D, square, half_trace = _invariants(A)
+    # √δ and √−δ, one of which is zero. With a factor for each, no case is computed in vain and no
+    # e^τ = 0 meets cosh √δ = ∞: e^τ cosh r = e^{τ+r} (1 + e^{−2r}) / 2, and sinh likewise.
+    tiny = torch.finfo(A.dtype).tiny
+    rate, angle = square.clamp_min(tiny).sqrt(), (-square).clamp_min(tiny).sqrt()
+    growth, back = torch.exp(half_trace + rate), rate * constant(-2.0, A.dtype, A.device)
+    fall = torch.expm1(back)
+    p = torch.addcmul(growth, growth, fall, value=0.5) * torch.cos(angle)
+    q = growth * (fall / back) * (torch.sin(angle) / angle)
+    value = torch.addcmul(p * _eye(A.dim(), A.dtype, A.device), q, D)
+    return value, D, square, half_trace, p, q
+
+
+def general_slope(
+    G: Tensor, D: Tensor, square: Tensor, half_trace: Tensor, p: Tensor, q: Tensor
+) -> Tensor:
+    """The derivative by A of ⟨G, exp A⟩, all of shape ``(2, 2, *)`` or ``(*)``.
+
+    With 2α = tr G, 2κ = ⟨G, D⟩ and S the slope of ``sinhc_slope``: the part of G that commutes with
+    Dᵀ moves the eigenvalues, and P and Q with them; the rest is multiplied by Q. In all
+    Q G + (α (P − Q) + κ Q) I + (α Q + κ S) Dᵀ.
+    """
+    eye = _eye(G.dim(), G.dtype, G.device)
+    alpha, kappa = (G * eye).mean((0, 1)), (G * D).mean((0, 1))  # halves of these
+    slope = sinhc_slope(square, p, q, torch.exp(half_trace))
+    to_eye = torch.addcmul(alpha * (p - q), kappa, q)
+    to_deviator = torch.addcmul(alpha * q, kappa, slope)
+    rest = torch.addcmul(q * G, to_eye, eye, value=2)
+    return torch.addcmul(rest, to_deviator, D.transpose(0, 1), value=2)
+
+
+def _invariants(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """D, δ and τ."""
+    a, b, c, d = A.flatten(0, 1).unbind(0)
+    half_trace = torch.lerp(a, d, 0.5)
+    D = torch.addcmul(A, _eye(A.dim(), A.dtype, A.device), half_trace, value=-1)
+    h = a - half_trace
+    return D, torch.addcmul(h * h, b, c), half_trace
+
+
+@built_once
+def _eye(dim: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.eye(2, dtype=dtype, device=device).view(2, 2, *[1] * (dim - 2))
 
 
 def _even_and_odd(half_trace: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:

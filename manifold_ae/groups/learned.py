@@ -22,12 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from manifold_ae.groups import defects
-from manifold_ae.groups.base import Group, LieGroup
+from manifold_ae.groups.base import Group, LieGroup, in_full
 from manifold_ae.groups.block_layout import BlockLayout
 from manifold_ae.groups.exponentials import exp_block, matrix_of
 from manifold_ae.groups.finite_group import FiniteGroup
 from manifold_ae.groups.irreducible_finite import irreps
-from manifold_ae.groups.scan import cumulative, tree_pays
 from manifold_ae.groups.scramble import Scramble
 
 __all__ = ["LearnedRepresentation"]
@@ -181,19 +180,28 @@ class LearnedRepresentation(nn.Module):
 
     def _phi(self, action: Tensor) -> Tensor:
         """Entries of the blocks of φ, of shape ``(*, entries)``, in the order they are held."""
+        return self._components(action).movedim(0, -1)
+
+    def _components(self, action: Tensor) -> Tensor:
+        """``_phi`` of shape ``(entries, *)``."""
         assert isinstance(self.group, LieGroup)
         self.group._require_coordinates("X", action)
-        dtype = next(self.parameters()).dtype
+        dtype = (next(self.parameters()) if self.network is not None else self.weight).dtype
         if action.dtype != dtype:
             raise ValueError(
                 f"X has dtype {action.dtype}, the parameters {dtype}: convert one of them with "
                 ".to(dtype)"
             )
-        with torch.autocast(action.device.type, enabled=False):
+        with in_full(action):
             s = action if self.scramble is None else self.scramble(action)
             if self.network is None:
-                return s @ self.weight.mT
-            return self.network(s) + s @ self.weight.mT if self.skip else self.network(s)
+                return self._linear(s)
+            entries = self.network(s).movedim(-1, 0)
+            return entries + self._linear(s) if self.skip else entries
+
+    def _linear(self, s: Tensor) -> Tensor:
+        """W s, of shape ``(entries, *)``: a tall matrix times a small one is the slower product."""
+        return (self.weight @ s.reshape(-1, s.shape[-1]).mT).view(-1, *s.shape[:-1])
 
     def features(self, action: Tensor) -> Tensor:
         """What the entries of φ are linear in, ``(*, p)``: φ's entries are these times (W, V, b).
@@ -325,17 +333,9 @@ class LearnedRepresentation(nn.Module):
             raise ValueError(
                 f"actions has shape {tuple(actions.shape)}: expected {wanted}, one step or more"
             )
-        kinds = self._blocks(actions)
-        along = [blocks.transpose(-4, -3) for blocks in kinds]  # (*, count, T, k, k)
-        if all(tree_pays(blocks) for blocks in along):
-            products = [cumulative(blocks).transpose(-4, -3) for blocks in along]
-            return self.layout.moved(products, z.unsqueeze(-2))
-        steps = [blocks.unbind(-4) for blocks in kinds]
-        path = []
-        for step in zip(*steps, strict=True):
-            z = self.layout.moved(list(step), z)
-            path.append(z)
-        return torch.stack(path, -2)
+        if self.phi == "lookup":
+            return self.layout.rolled(self._blocks(actions), z)
+        return self.layout.rolled_by_entries(self._components(actions), z)
 
     # ---- penalties --------------------------------------------------------------------------
 

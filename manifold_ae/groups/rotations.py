@@ -15,6 +15,7 @@ from manifold_ae.numerics import (
     Fused,
     arc_over_sine,
     built_once,
+    constant,
     sinc_defect_sqrt,
     sinc_sqrt,
 )
@@ -75,33 +76,54 @@ class _Exp(Fused):
     @staticmethod
     def value(omega: Tensor) -> tuple[Tensor, ...]:
         w = omega.double()
-        angle = torch.linalg.vector_norm(w, dim=-1, keepdim=True)
-        angle = angle.clamp_min(torch.finfo(w.dtype).tiny)
-        half = angle / 2
-        chord = torch.sin(half) / half
-        sinc, k = chord * torch.cos(half), chord * chord / 2
+        square = (w * w).sum(-1, keepdim=True)
+        cosine, sinc, k = rodrigues(square)
         # Of cos θ, S ω and K ω ωᵀ, row by row.
-        flat = torch.cat([torch.cos(angle), sinc * w], -1) @ _placing(w.device)
+        flat = torch.cat([cosine, sinc * w], -1) @ _placing(w.device)
         rotation = torch.addcmul(flat.unflatten(-1, (3, 3)), (k * w).unsqueeze(-1), w.unsqueeze(-2))
-        return rotation.to(omega.dtype, copy=True), rotation, angle, sinc, k
+        return rotation.to(omega.dtype, copy=True), rotation, square, sinc, k
 
     @staticmethod
     def derivative(gradient: Tensor, omega: Tensor, *kept: Tensor) -> tuple[Tensor]:
         w, g = omega.double(), gradient.double()
-        rotation, angle, sinc, k = kept
+        rotation, square, sinc, k = kept
         if torch.is_grad_enabled():  # to be differentiated again
             rotation, square = exp(w), (w * w).sum(-1, keepdim=True)
             sinc, k = sinc_sqrt(square), sinc_sqrt(square / 4).square() / 2
-            d = sinc_defect_sqrt(square)
-        else:
-            # It meets ω twice, so that what cancels at ω = 0 stays below rounding.
-            d = (1 - sinc) / angle / angle
-        # dR = R ŷ with y = (I − K ω̂ + D ω̂²) dω, and ω̂² = ω ωᵀ − θ² I; of Rᵀ g, the sum of its
-        # products with the parts of ŷ. In float64, which neither autocast nor TF32 rounds.
+        # Of Rᵀ g, the sum of its products with the parts of ŷ. In float64, which neither autocast
+        # nor TF32 rounds.
         torque = (rotation.mT @ g).flatten(-2) @ _placing(w.device)[1:].mT
-        along = d * (w.unsqueeze(-2) @ torque.unsqueeze(-1)).squeeze(-1)
-        turned = torch.addcmul(sinc * torque, k, torch.linalg.cross(w, torque, dim=-1))
-        return (torch.addcmul(turned, along, w).to(omega.dtype),)
+        return (by_axis(torque, w, square, sinc, k, dim=-1).to(omega.dtype),)
+
+
+def rodrigues(square: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """cos θ, S = sin θ / θ and K = (1 − cos θ) / θ² of θ², in float64."""
+    half = square.clamp_min(torch.finfo(square.dtype).tiny).sqrt() * constant(
+        0.5, square.dtype, square.device
+    )
+    sine = torch.sin(half)
+    chord = sine / half
+    one_half = constant(0.5, square.dtype, square.device)
+    cosine = torch.addcmul(constant(1.0, square.dtype, square.device), sine, sine, value=-2)
+    return cosine, chord * torch.cos(half), chord * chord * one_half
+
+
+def by_axis(
+    torque: Tensor, w: Tensor, square: Tensor, sinc: Tensor, k: Tensor, *, dim: int
+) -> Tensor:
+    """The derivative by ω of what turns by ⟨torque, y⟩ as R turns by R ŷ, with θ², S and K.
+
+    dR = R ŷ with y = (I − K ω̂ + D ω̂²) dω, and ω̂² = ω ωᵀ − θ² I; vectors along ``dim``.
+    """
+    if torch.is_grad_enabled():  # to be differentiated again
+        d = sinc_defect_sqrt(square)
+    else:
+        # It meets ω twice, so that what cancels at ω = 0 stays below rounding.
+        one = constant(1.0, w.dtype, w.device)
+        d = (one - sinc) / square.clamp_min(torch.finfo(w.dtype).tiny)
+    along = d * (w * torque).sum(dim, keepdim=True)
+    turned = torch.addcmul(sinc * torque, k, torch.linalg.cross(w, torque, dim=dim))
+    return torch.addcmul(turned, along, w)
 
 
 @built_once

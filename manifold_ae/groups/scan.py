@@ -36,13 +36,13 @@ def cumulative(matrices: Tensor) -> Tensor:
     if steps < 2:
         return matrices.clone()
     with torch.autocast(matrices.device.type, enabled=False):
-        return tree(matrices) if tree_pays(matrices) else loop(matrices)
+        pays = tree_pays(steps, matrices.numel() // steps, matrices.device)
+        return tree(matrices) if pays else loop(matrices)
 
 
-def tree_pays(matrices: Tensor) -> bool:
-    """Whether the tree is the faster way to the products of matrices ``(*, T, n, n)``."""
-    steps = matrices.shape[-3]
-    return steps >= LONG and (matrices.is_cuda or matrices.numel() <= SMALL_STEP * steps)
+def tree_pays(steps: int, entries: int, device: torch.device) -> bool:
+    """Whether the tree is the faster way to products of so many steps, of so many entries each."""
+    return steps >= LONG and (device.type == "cuda" or entries <= SMALL_STEP)
 
 
 def loop(matrices: Tensor) -> Tensor:

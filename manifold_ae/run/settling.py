@@ -25,7 +25,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import jvp
 
 from manifold_ae.groups import LearnedRepresentation, LieGroup
 from manifold_ae.groups.logarithm import has_principal_log
@@ -181,13 +180,14 @@ def _chunks(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Features f, J U and z' − ρ(g) z, in float64, of some rows at a time."""
     for g, before, after in zip(X.split(CHUNK), x.split(CHUNK), y.split(CHUNK), strict=True):
-        entries, z = rho._phi(g).double(), before.double()
-
-        def moved(e: Tensor, z: Tensor = z) -> Tensor:
-            return rho.act_by_entries(e, z)
-
-        J = torch.stack([jvp(moved, (entries,), (u.expand_as(entries),))[1] for u in U.mT], -1)
-        yield rho.features(g).double(), J, after - moved(entries)
+        with torch.enable_grad():
+            entries = rho._phi(g).detach().double().requires_grad_()
+            moved = rho.act_by_entries(entries, before.double())
+            rows = [
+                torch.autograd.grad(column.sum(), entries, retain_graph=True)[0]
+                for column in moved.unbind(-1)
+            ]
+        yield rho.features(g).double(), torch.stack(rows, -2) @ U, after - moved.detach()
 
 
 def _matrix(rho: LearnedRepresentation, U: Tensor, X: Tensor, x: Tensor, y: Tensor) -> Tensor:
