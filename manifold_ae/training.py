@@ -37,6 +37,7 @@ __all__ = [
     "NonFiniteLossError",
     "Schedule",
     "Source",
+    "Stopping",
     "fit",
     "make_fabric",
     "write_aside",
@@ -57,6 +58,23 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
     def epoch(self, k: int) -> Iterator[Any]: ...
+
+
+class Stopping(Protocol):
+    """What judges a model after every epoch, and says when training is to end before its time.
+
+    ``look`` returns further columns of metrics for each model that is trained; ``finish`` gives the
+    model the weights that were best.
+    """
+
+    @property
+    def done(self) -> bool: ...
+    def look(
+        self, model: nn.Module, epoch: int, lost: Mapping[int, str], fabric: Fabric
+    ) -> list[dict[str, float]]: ...
+    def finish(self, model: nn.Module) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 class NonFiniteLossError(RuntimeError):
@@ -169,7 +187,9 @@ def write_metrics(path: Path, history: list[dict[str, float]]) -> None:
     """A CSV row an epoch, written aside and renamed."""
     text = io.StringIO()
     if history:
-        writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+        # Of trials that went on, the first rows may lack what came later.
+        names = dict.fromkeys(name for row in history for name in row)
+        writer = csv.DictWriter(text, fieldnames=list(names), lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
     write_aside(path, lambda temporary: temporary.write_text(text.getvalue(), encoding="utf-8"))
@@ -241,6 +261,7 @@ def fit(
     extra: Mapping[str, Any] | None = None,
     progress: bool = True,
     after_epoch: Callable[[int], Mapping[str, float]] | None = None,
+    stopping: Stopping | None = None,
 ) -> Checkpoint:
     """Train ``model`` in place, and return its last checkpoint.
 
@@ -253,6 +274,8 @@ def fit(
         resume: go on from here, with the same model, source and schedule.
         extra: plain values and tensors to keep in the checkpoint.
         after_epoch: further columns of metrics, given the number of epochs done.
+        stopping: what may end training early; the model then has the weights that it chose, and so
+            has the last checkpoint. Its state is kept in ``extra["stopping"]``.
 
     Where several processes train, gradients are averaged, each by its ``share`` of the rows: a
     step is that of one process with the batch of all, but for the noise, of which every process
@@ -280,9 +303,14 @@ def fit(
     end = epochs if until is None else min(until, epochs)
     extra = dict(extra or {})
     lost: dict[int, str] = dict(resume.extra.get("lost", {})) if resume is not None else {}
+    if stopping is not None and resume is not None and "stopping" in resume.extra:
+        stopping.load_state_dict(resume.extra["stopping"])
+        end = begin if stopping.done else end
 
     def checkpoint(epoch: int) -> Checkpoint:
         kept = {**extra, "lost": dict(lost)} if lost else extra
+        if stopping is not None:
+            kept = {**kept, "stopping": stopping.state_dict()}
         return Checkpoint(epoch, model.state_dict(), optimizer.state_dict(), history, kept)
 
     saved = time.monotonic()
@@ -325,15 +353,23 @@ def fit(
             common["seconds"] = time.monotonic() - started
             if after_epoch is not None:
                 common |= after_epoch(epoch + 1)
+            judged = None if stopping is None else stopping.look(model, epoch + 1, lost, fabric)
             history += [
-                {"epoch": epoch + 1, **row, **common} for k, row in rows.items() if k not in lost
+                {"epoch": epoch + 1, **row, **(judged[k] if judged else {}), **common}
+                for k, row in rows.items()
+                if k not in lost
             ]
             last = epoch + 1 == end
+            if stopping is not None and (stopping.done or epoch + 1 == epochs):
+                stopping.finish(model)
+                last, end = True, epoch + 1
             if folder is not None and fabric.is_global_zero:
                 write_metrics(folder / "metrics.csv", history)
                 if last or time.monotonic() - saved >= checkpoint_seconds:
                     checkpoint(epoch + 1).save(folder / "checkpoint.pt")
                     saved = time.monotonic()
+            if last:
+                break
     return copy.deepcopy(checkpoint(max(begin, end)))
 
 

@@ -82,16 +82,30 @@ def evaluate(folder: Path, num_samples: int | None, topology: bool, device: str)
 @main.command()
 @_RUN
 @click.option(
-    "--data", "path", required=True, help="PATH.npy, or a data set's name; of an HAE, PATH.npz."
+    "--data",
+    "path",
+    required=True,
+    help="PATH.npy, .npz or .csv, or a data set's name; of an HAE, PATH.npz.",
 )
+@click.option("--covariates", help="What holds those of these rows, if not as in training.")
+@click.option("--exposure", help="Likewise.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("latents.npz"))
 @_DEVICE
-def encode(folder: Path, path: str, output: Path, device: str) -> None:
+def encode(
+    folder: Path,
+    path: str,
+    covariates: str | None,
+    exposure: str | None,
+    output: Path,
+    device: str,
+) -> None:
     """Latents of every row of a data file: of a ΔVAE points, angles, posterior times and radii; of
     an HAE those of every observation of the traces."""
     from manifold_ae import run
 
-    arrays = run.load(folder, device=device).encode_file(path)
+    options = {"covariates": covariates, "exposure": exposure}
+    given = {name: value for name, value in options.items() if value is not None}
+    arrays = run.load(folder, device=device).encode_file(path, **given)
     run.save_arrays(output, arrays)
     shapes = ", ".join(f"{name} {value.shape}" for name, value in arrays.items())
     click.echo(f"{output}: {shapes}")

@@ -17,6 +17,7 @@ from manifold_ae.experiments import (
     PHIS,
     POSTERIORS,
     SCHEDULES,
+    SPLITS,
     VAE,
     Configuration,
     Diffusion,
@@ -102,10 +103,33 @@ def _vae_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _options(
         command,
         [
-            field("manifold", help="Latent space; see `list manifolds`."),
-            field("data", help="digits, mnist, torus, or PATH.npy."),
+            field(
+                "manifold",
+                help="Latent space; see `list manifolds`. circle is the name of S¹: sphere:1, "
+                "torus:1 and projective:1 are the same space. torus:1*euclidean:1 is an angle and "
+                "a nuisance beside it.",
+            ),
+            field("data", help="digits, mnist, torus, or PATH.npy, PATH.npz, PATH.csv."),
             click.option("--data-dir", type=click.Path(), help="Folder with the four MNIST files."),
-            field("split", type=click.Choice(["random", "blocks"]), help="blocks for recordings."),
+            field(
+                "covariates",
+                help="Known of a row and given to the model: columns of a .csv file as speed,gain, "
+                "an array of a .npz file, or another PATH.npy.",
+            ),
+            field("exposure", help="Likewise: by what the rates of a row's counts are multiplied."),
+            field("groups", help="Likewise: the trial or session of a row, for --split groups."),
+            field("times", help="Likewise: time stamps, rising within a group."),
+            field("labels", help="Likewise: colours of pictures, never seen by the model."),
+            field(
+                "missing",
+                type=click.Choice(["refuse", "mask"]),
+                help="What NaN is: an error, or a value that is missing.",
+            ),
+            field(
+                "split",
+                type=click.Choice(SPLITS),
+                help="blocks of rows, or whole groups, for recordings.",
+            ),
             field("likelihood", help="Observation model; see `list likelihoods`."),
             field("scaling", help="none, range, standard or max."),
             field("network", type=click.Choice(NETWORKS), help="Encoder and decoder."),
@@ -121,6 +145,11 @@ def _vae_options(command: Callable[..., Any]) -> Callable[..., Any]:
             field("noise", help="Pixel noise on pictures."),
             field("steps_per_epoch", help="Steps an epoch where data are drawn afresh."),
             field("num_samples", help="Importance samples for the final log-likelihood."),
+            field(
+                "patience",
+                help="Stop after so many epochs without a better ELBO of rows that are held out of "
+                "training, a tenth, and keep the best weights; 0 for never.",
+            ),
             *_training(field, "training ELBO"),
             *_running(),
         ],

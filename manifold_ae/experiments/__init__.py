@@ -3,7 +3,7 @@
 from manifold_ae.experiments.config import NETWORKS, PADDINGS, Configuration
 from manifold_ae.experiments.diffusion import SCHEDULES, Diffusion
 from manifold_ae.experiments.hae import HAE, MODELS, PHIS
-from manifold_ae.experiments.vae import DIVERGENCES, POSTERIORS, VAE
+from manifold_ae.experiments.vae import DIVERGENCES, POSTERIORS, SPLITS, VAE
 
 __all__ = [
     "DIVERGENCES",
@@ -14,6 +14,7 @@ __all__ = [
     "PHIS",
     "POSTERIORS",
     "SCHEDULES",
+    "SPLITS",
     "VAE",
     "Configuration",
     "Diffusion",

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from manifold_ae.experiments.config import NETWORKS, PADDINGS, Configuration
 
-__all__ = ["DIVERGENCES", "POSTERIORS", "VAE"]
+__all__ = ["DIVERGENCES", "POSTERIORS", "SPLITS", "VAE"]
 
+SPLITS = ("random", "blocks", "groups")
 DIVERGENCES = ("auto", "exact", "sampled", "short-time")
 POSTERIORS = ("auto", "heat-kernel", "random-walk", "power-spherical", "wrapped-normal")
 
@@ -18,6 +19,17 @@ class VAE(Configuration):
     manifold: str = "sphere:2"
     data: str = "digits"
     data_dir: str | None = None
+    #: What holds what is known of a row beside its values: columns of a ``.csv`` file, arrays of a
+    #: ``.npz`` file (there, by themselves, those of these names), or other ``.npy`` files.
+    #: Covariates may be several columns, ``"speed,gain"``; labels colour pictures and no more.
+    covariates: str | None = None
+    exposure: str | None = None
+    groups: str | None = None
+    times: str | None = None
+    labels: str | None = None
+    #: What NaN among the values is: "refuse", an error; "mask", a value that is missing.
+    missing: str = "refuse"
+    #: "random"; "blocks" of rows, for recordings; "groups", whole trials.
     split: str = "random"
     test_fraction: float = 0.2
     #: Which split; not the run's seed, so that runs with other seeds are tested on the same rows.
@@ -69,6 +81,11 @@ class VAE(Configuration):
     #: Short trials of which the best, by training ELBO, goes on; 1 for none.
     restarts: int = 1
     restart_epochs: int = 5
+    #: Epochs without a better ELBO of the validation rows, after which training stops; the best
+    #: weights are kept. 0 for none: then there are no validation rows.
+    patience: int = 0
+    #: The part of the training rows that is held out to judge by.
+    validation_fraction: float = 0.1
 
     # Where it runs.
     device: str = "auto"
@@ -82,7 +99,8 @@ class VAE(Configuration):
 
     def __post_init__(self) -> None:
         choices = {
-            "split": ("random", "blocks"),
+            "split": SPLITS,
+            "missing": ("refuse", "mask"),
             "picture": ("simple", "fourier"),
             "translations": ("fresh", "fixed"),
             "posterior": POSTERIORS,
@@ -103,11 +121,12 @@ class VAE(Configuration):
             raise ValueError(
                 f"restart_epochs = {self.restart_epochs}: expected at most epochs = {self.epochs}"
             )
-        if not 0 < self.test_fraction < 1:
-            raise ValueError(f"test_fraction = {self.test_fraction!r}: expected between 0 and 1")
+        for name in ("test_fraction", "validation_fraction"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)!r}: expected between 0 and 1")
         if not 0 <= self.kl_warmup <= 1:
             raise ValueError(f"kl_warmup = {self.kl_warmup!r}: expected a part of training, 0 to 1")
-        least_zero = ("noise", "seed", "split_seed", "picture_seed")
+        least_zero = ("noise", "patience", "seed", "split_seed", "picture_seed")
         self._require(choices=choices, positive=positive, least_zero=least_zero)
         self._check_network(self.network)
         if self.network == "circular" and self.manifold != "torus:2":

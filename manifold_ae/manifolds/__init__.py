@@ -38,11 +38,19 @@ __all__ = [
 
 #: Name in a specification → (constructor, whether a dimension follows, what it is).
 _SPECIFICATIONS: dict[str, tuple[Callable[..., Manifold], bool, str]] = {
-    "circle": (lambda: FlatTorus(1), False, "S¹: one angle"),
+    "circle": (
+        lambda: FlatTorus(1),
+        False,
+        "S¹: one angle; sphere:1, torus:1 and projective:1 are the same space",
+    ),
     "embedded-torus": (EmbeddedTorus, False, "torus of revolution in ℝ³, of radii 3 and 0.6"),
     "euclidean": (Euclidean, True, "ℝᵈ, the latent space of a standard VAE"),
     "klein-bottle": (KleinBottle, False, "the flat Klein bottle, (θ, φ) ~ (θ + π, −φ)"),
-    "projective": (RealProjective, True, "ℝPᵈ: axes without a sign, Sᵈ with x ~ −x"),
+    "projective": (
+        RealProjective,
+        True,
+        "ℝPᵈ: axes without a sign, Sᵈ with x ~ −x; projective:1 is the circle",
+    ),
     "so3": (SO3, False, "SO(3): poses, rotations of space"),
     "sphere": (Sphere, True, "Sᵈ: directions; sphere:1 is the circle"),
     "spheroid": (Spheroid, False, "ellipsoid of revolution, of radii 1 and, to the poles, 1.5"),

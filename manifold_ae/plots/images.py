@@ -64,6 +64,7 @@ def reconstructions(
     count: int = 12,
     labels: Sequence[Any] | Any | None = None,
     title: str | None = None,
+    gaps: bool = False,
 ) -> Figure:
     """The first originals, and below or over each what became of it.
 
@@ -74,12 +75,13 @@ def reconstructions(
         count: how many to show, at most.
         labels: what to write above each, of length n; or None.
         title: the first line.
+        gaps: whether originals may have NaN, for what is missing: it is left blank.
 
     Raises:
         ValueError: if shapes differ or are none of these, values are not finite, count is below
             1, or labels is of another length.
     """
-    before, pictures = as_images("originals", originals)
+    before, pictures = as_images("originals", originals, gaps=gaps)
     after, _ = as_images("reconstructions", reconstructions)
     if before.shape != after.shape:
         raise ValueError(
@@ -128,8 +130,8 @@ def _line_pairs(before: Array, after: Array, names: list[str], title: str) -> Fi
     width, height, gap, above, left = 2.0, 1.15, 0.15, 0.3, 0.45
     step = height + (above if names else gap)
     sheet = Sheet(left + columns * (width + gap), 0.3 + rows * step + 0.45, title)
-    low = float(min(before.min(), after.min()))
-    high = float(max(before.max(), after.max()))
+    low = float(min(np.nanmin(before), after.min()))
+    high = float(max(np.nanmax(before), after.max()))
     margin = 0.06 * (high - low) or 1.0
     feature = np.arange(before.shape[1])
     lines = []

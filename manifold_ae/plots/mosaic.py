@@ -30,7 +30,7 @@ def tone(values: Array, cmap: str | None = None) -> Tone:
 
     Values count as in [0, 1] when they leave it by at most a quarter, as a decoder's mean may.
     """
-    low, high = float(values.min()), float(values.max())
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
     unit = low >= -0.25 and high <= 1.25
     if unit:
         low, high = max(low, 0.0), min(high, 1.0)
@@ -77,11 +77,12 @@ class Mosaic:
         axes.spines[:].set_visible(False)
 
 
-def as_images(name: str, values: Any) -> tuple[Array, bool]:
+def as_images(name: str, values: Any, *, gaps: bool = False) -> tuple[Array, bool]:
     """Finite values, one item a row, and whether the items are images.
 
     Images ``(n, height, width)``, or with one or three channels first, come back with three
-    channels last or none; rows of features ``(n, features)`` as they are.
+    channels last or none; rows of features ``(n, features)`` as they are. With ``gaps``, NaN stands
+    for what is missing.
 
     Raises:
         ValueError: if the values are of another shape, there are none, or some are not finite.
@@ -93,7 +94,9 @@ def as_images(name: str, values: Any) -> tuple[Array, bool]:
             f"{name} has shape {array.shape}; expected images (n, height, width), "
             "(n, 1, height, width) or (n, 3, height, width), or rows of features (n, features)"
         )
-    array = check_finite(name, array, "look at the decoder that made them")
+    known = np.where(np.isnan(array), 0.0, array) if gaps else array
+    known = check_finite(name, known, "look at the decoder that made them")
+    array = np.where(np.isnan(array), np.nan, known) if gaps else known
     if array.ndim == 4:
         array = channels_last(array)
     return array, array.ndim > 2
@@ -108,8 +111,9 @@ def channels_last(images: Array) -> Array:
     if images.shape[-3] == 1:
         return images[..., 0, :, :]
     colours = np.moveaxis(images, -3, -1)
-    if colours.min() < -0.25 or colours.max() > 1.25:
-        colours = (colours - colours.min()) / max(float(np.ptp(colours)), 1e-12)
+    low, high = np.nanmin(colours), np.nanmax(colours)
+    if low < -0.25 or high > 1.25:
+        colours = (colours - low) / max(float(high - low), 1e-12)
     return np.clip(colours, 0, 1)
 
 

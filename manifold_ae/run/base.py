@@ -48,8 +48,12 @@ class Run(ABC):
         """Where the data lie, as ``latents.npz``."""
 
     @abstractmethod
-    def encode_file(self, source: str) -> dict[str, Any]:
-        """Where the rows of a data file lie, as arrays by name."""
+    def encode_file(self, source: str, **options: Any) -> dict[str, Any]:
+        """Where the rows of a data file lie, as arrays by name.
+
+        Raises:
+            ValueError: for an option that such a model does not have.
+        """
 
     @abstractmethod
     def save_samples(

@@ -146,8 +146,10 @@ class HAERun(Run):
             arrays["angles"] = labels.numpy()
         save_arrays(self._own_folder() / "latents.npz", arrays)
 
-    def encode_file(self, source: str) -> dict[str, np.ndarray]:
+    def encode_file(self, source: str, **options: Any) -> dict[str, np.ndarray]:
         """Latents ``(n, steps + 1, size)`` of all observations of a file of traces."""
+        for name, value in options.items():
+            raise ValueError(f"{name} = {value!r}: an HAE is given actions alone; leave it out")
         traces = data.load_traces(source, self.model.group)
         if traces.shape != self.model.likelihood.event_shape:
             raise ValueError(

@@ -73,12 +73,12 @@ class SeedsRun(Run):
         for _, run in self._each():
             run.save_latents()
 
-    def encode_file(self, source: str) -> dict[str, Any]:
+    def encode_file(self, source: str, **options: Any) -> dict[str, Any]:
         """What every run makes of a file: the arrays by ``seed-S/NAME``."""
         return {
             f"seed-{seed}/{name}": value
             for seed, run in self._each()
-            for name, value in run.encode_file(source).items()
+            for name, value in run.encode_file(source, **options).items()
         }
 
     def save_samples(

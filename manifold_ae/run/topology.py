@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from manifold_ae.data.given import SEEN
 from manifold_ae.data.seeding import generator_for
 from manifold_ae.data.torus import PICTURES
 from manifold_ae.experiments import VAE
@@ -48,7 +49,17 @@ def topology(run: VAERun, *, points: int, landmarks: int) -> Topology:
     if known is None:
         dataset = run.data()
         x = torch.cat([dataset.test, dataset.train])[:ROWS]
-        z = torch.from_numpy(run.encode(x)["points"])
+        given: dict[str, Any] = {
+            name: torch.cat([dataset.test_given[name], value])[:ROWS]
+            for name, value in dataset.train_given.items()
+            if name in SEEN
+        }
+        if torch.isnan(x).any():
+            raise ValueError(
+                "topology compares distances between observations, and values of these are "
+                "missing; leave --topology out"
+            )
+        z = torch.from_numpy(run.encode(x, **given)["points"])
         scaled = run.scaled(x).cpu()
         return certify_samples(
             run.model.manifold, z, scaled, landmarks=landmarks, generator=generator

@@ -17,7 +17,7 @@ from manifold_ae import data
 from manifold_ae.data.seeding import mix
 from manifold_ae.replicas import Replicas
 from manifold_ae.run.files import existing_checkpoint
-from manifold_ae.training import Checkpoint, Schedule, Source, fit
+from manifold_ae.training import Checkpoint, Schedule, Source, Stopping, fit
 
 __all__ = ["train_together", "train_with_restarts"]
 
@@ -46,6 +46,7 @@ def train_together(
     extra: dict[str, Any],
     progress: bool,
     checkpoint_seconds: float,
+    stopping: Stopping | None = None,
 ) -> tuple[Any, Checkpoint]:
     """A trained model and its last checkpoint; of several configurations, ``Replicas`` of them.
 
@@ -57,6 +58,7 @@ def train_together(
         quality: of an epoch's row of metrics, by which the best trial is chosen; more is better.
             A trial that diverged has −∞.
         extra: kept in every checkpoint; what the trials reached is added.
+        stopping: what may end training early; trials are as long as they are said to be.
 
     Raises:
         NonFiniteLossError: when every model diverged.
@@ -84,6 +86,7 @@ def train_together(
             resume=start,
             extra=extra,
             progress=progress,
+            stopping=stopping if until is None else None,
         )
         return model, last
 
