@@ -1,171 +1,23 @@
-r"""Several models of one kind, trained as one computation.
-
-The parameters θ₁, …, θ_K of K models are stacked along a new first axis, and one call maps the
-loss over it (``torch.func.vmap``). The loss of the whole is Σ_k L(θ_k; x_k, ε_k), so that the
-gradient of each θ_k is that of its own loss, and Adam, which looks at every number on its own, does
-to each what it would do alone.
-
-Random numbers are not drawn inside of ``vmap``, where all replicas would share one stream. A first
-call on one replica notes what the model draws (``_Noted``); in every step each replica draws
-just that from a generator of its own, seeded as its single run is, and the draws go in as arguments
-(``_Given``). So replica k is the run with its seed, but for rounding.
-"""
+"""K models of one architecture as one module."""
 
 import copy
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_flatten, tree_map_only
+from torch.utils._pytree import tree_flatten
 
 from manifold_ae.data.seeding import mix
+from manifold_ae.replicas.draws import Draw, Given, noted
+from manifold_ae.replicas.stack import nth, replaced, stacked
 from manifold_ae.training import Checkpoint
 
 __all__ = ["Replicas"]
 
-#: What a generator makes: a draw of one replica.
-Draw = Callable[[torch.Generator | None], Tensor]
-
-
-def _like(function: Callable[..., Tensor]) -> Callable[..., Draw]:
-    """``randn_like`` and its kin, as the draw that a call asks for."""
-
-    def draw(x: Tensor, **kwargs: Any) -> Draw:
-        where = {"dtype": x.dtype, "device": x.device} | kwargs
-        return functools.partial(_draw, function, (tuple(x.shape),), where)
-
-    return draw
-
-
-def _plain(function: Callable[..., Tensor]) -> Callable[..., Draw]:
-    def draw(*args: Any, **kwargs: Any) -> Draw:
-        return functools.partial(_draw, function, args, kwargs)
-
-    return draw
-
-
-def _draw(
-    function: Callable[..., Tensor],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    generator: torch.Generator | None,
-) -> Tensor:
-    return function(*args, **kwargs, generator=generator)
-
-
-#: Functions that draw → the draw that a call of them asks for.
-DRAWS: dict[Any, Callable[..., Draw]] = {
-    **{function: _plain(function) for function in (torch.rand, torch.randn)},
-    **{function: _plain(function) for function in (torch.randint, torch.randperm)},
-    torch.rand_like: _like(torch.rand),
-    torch.randn_like: _like(torch.randn),
-}
-
-
 #: What errors of ``vmap`` say of a computation that it cannot map.
 NOT_MAPPED = ("vmap: ", "Batching rule not implemented")
-
-
-class _Noted(TorchFunctionMode):
-    """Notes what is drawn from torch's own generators, and on which device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.draws: list[tuple[torch.device, Draw]] = []
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func not in DRAWS or kwargs.get("generator") is not None:
-            return func(*args, **kwargs)
-        own = {name: value for name, value in kwargs.items() if name != "generator"}
-        draw = DRAWS[func](*args, **own)
-        value = func(*args, **kwargs)
-        self.draws.append((value.device, draw))
-        return value
-
-
-class _StackedLinear(torch.autograd.Function):
-    """x Wᵀ + b for every replica, of ``(K, n, f)``, ``(K, g, f)`` and ``(K, g)``.
-
-    Its own derivative lays out the slopes as the weights are: those of a mapped ``linear`` come
-    transposed, and are copied, which is a fifth of a step.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, weight = ctx.saved_tensors
-        wanted = ctx.needs_input_grad
-        return (
-            gradient @ weight if wanted[0] else None,
-            gradient.mT @ x if wanted[1] else None,
-            gradient.sum(1) if wanted[2] else None,
-        )
-
-
-class _Linear(torch.autograd.Function):
-    """``linear`` of one replica, which ``vmap`` takes to ``_StackedLinear``."""
-
-    @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return nn.functional.linear(x, weight, bias)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor) -> tuple[Tensor, int]:
-        x, weight, bias = (
-            value.expand(info.batch_size, *value.shape) if axis is None else value.movedim(axis, 0)
-            for value, axis in zip(inputs, in_dims, strict=True)
-        )
-        rows = x.reshape(info.batch_size, -1, x.shape[-1])
-        y: Any = _StackedLinear.apply(rows, weight, bias)
-        return y.view(*x.shape[:-1], weight.shape[-2]), 0
-
-
-class _Given(TorchFunctionMode):
-    """Hands out, in turn, what was drawn before; and computes linear maps as one product."""
-
-    def __init__(self, drawn: Sequence[Tensor]) -> None:
-        super().__init__()
-        self.drawn: Iterator[Tensor] = iter(drawn)
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is nn.functional.linear and _mapped_linear(*args, **kwargs):
-            return _Linear.apply(*args, **kwargs)
-        if func not in DRAWS or kwargs.get("generator") is not None:
-            return func(*args, **kwargs)
-        value = next(self.drawn, None)
-        if value is None:
-            raise RuntimeError(
-                f"{func.__name__} draws more than in the first call on batches of this shape: what "
-                "replicas draw may depend on the shape of the batch alone"
-            )
-        return value
-
-
-def _mapped_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
-    """Whether ``_Linear`` serves: not where half precision is chosen."""
-    return (
-        bias is not None
-        and torch._C._are_functorch_transforms_active()
-        and not torch.is_autocast_enabled(x.device.type)
-    )
 
 
 class _AfterStep(nn.Module):
@@ -220,7 +72,7 @@ class Replicas(nn.Module):
             )
         self.members, self.seeds = len(models), tuple(seeds)
         self.separately: str | None = None if mapped else "asked for"
-        self.stack = _stacked(models)
+        self.stack = stacked(models)
         self._noted: dict[Any, list[tuple[torch.device, Draw]]] = {}
         self._generators: dict[torch.device, list[torch.Generator]] = {}
         self.begin_epoch(0, 0)
@@ -246,8 +98,8 @@ class Replicas(nn.Module):
         each = [
             self._one(
                 {name: row[k] for name, row in rows.items()},
-                _part(batch, k),
-                _part(drawn, k),
+                nth(batch, k),
+                nth(drawn, k),
                 weights,
             )
             for k in range(self.members)
@@ -263,7 +115,7 @@ class Replicas(nn.Module):
         tensors = {f"model.{name}": value for name, value in self._tensors().items()}
         # Not mapped: what writes to weights is elementwise, and lerp_ has no rule for it.
         for k in range(self.members):
-            functional_call(called, _part(tensors, k), ())
+            functional_call(called, nth(tensors, k), ())
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Refused: the compiler takes up nothing of what is mapped over.
@@ -288,14 +140,14 @@ class Replicas(nn.Module):
     def statistics(self, batch: Any, k: int) -> dict[str, float]:
         """Figures of replica k on its part of a batch, where the models have some."""
         model = self.model(k)
-        return getattr(model, "statistics", lambda _: {})(_part(batch, k))
+        return getattr(model, "statistics", lambda _: {})(nth(batch, k))
 
     # ---- one replica --------------------------------------------------------------------------
 
     @torch.no_grad()
     def model(self, k: int) -> nn.Module:
         """A copy of replica k, as a model of its own."""
-        return _replaced(self.stack, lambda name, value: value[k].clone())
+        return replaced(self.stack, lambda name, value: value[k].clone())
 
     def split(self, last: Checkpoint) -> list[Checkpoint]:
         """The checkpoint of every replica: what the single run with its seed would have."""
@@ -366,7 +218,7 @@ class Replicas(nn.Module):
         drawn: Sequence[Tensor],
         weights: Mapping[str, float],
     ) -> dict[str, Tensor]:
-        with _Given(drawn):
+        with Given(drawn):
             return functional_call(self.stack, tensors, (batch,), dict(weights))
 
     def _map(
@@ -394,26 +246,15 @@ class Replicas(nn.Module):
 
     @torch.no_grad()
     def _note(self, batch: Any, weights: Mapping[str, float]) -> list[tuple[torch.device, Draw]]:
-        tensors, batch = _part((self._tensors(), batch), 0)
+        tensors, batch = nth((self._tensors(), batch), 0)
         # Cloned: a model may write to its buffers.
         tensors = {name: value.clone() for name, value in tensors.items()}
         cuda = sorted({value.device.index for value in tensors.values() if value.is_cuda})
-        with torch.random.fork_rng(devices=cuda):
-            torch.manual_seed(0)
-            with _Noted() as noted:
-                functional_call(self.stack, tensors, (batch,), dict(weights))
-            left = _random_state(cuda)
-            torch.manual_seed(0)
-            for _, draw in noted.draws:
-                draw(None)
-            # Who draws by other means leaves torch's generators elsewhere.
-            if not all(map(torch.equal, left, _random_state(cuda))):
-                raise NotImplementedError(
-                    f"{type(self.stack).__name__} draws random numbers by other functions than "
-                    f"{', '.join(f.__name__ for f in DRAWS)}, as dropout does: its replicas cannot "
-                    "be given streams of their own; train one seed at a time"
-                )
-        return noted.draws
+        return noted(
+            lambda: functional_call(self.stack, tensors, (batch,), dict(weights)),
+            type(self.stack).__name__,
+            cuda,
+        )
 
     def _generators_on(self, device: torch.device) -> list[torch.Generator]:
         if device not in self._generators:
@@ -421,47 +262,3 @@ class Replicas(nn.Module):
                 torch.Generator(device).manual_seed(seed) for seed in self._stream
             ]
         return self._generators[device]
-
-
-def _random_state(cuda: Sequence[int]) -> list[Tensor]:
-    return [torch.get_rng_state(), *(torch.cuda.get_rng_state(index) for index in cuda)]
-
-
-def _part(tree: Any, k: int) -> Any:
-    """The k-th of what is stacked in every tensor of a tree."""
-    return tree_map_only(Tensor, lambda value: value[k], tree)
-
-
-@torch.no_grad()
-def _replaced(module: nn.Module, value_of: Callable[[str, Tensor], Tensor]) -> nn.Module:
-    """A copy of a module with other values in its parameters and buffers; what is tied stays so."""
-    made = copy.deepcopy(module)
-    known: dict[Tensor, Tensor] = {}
-    tensors = (
-        *made.named_parameters(remove_duplicate=False),
-        *made.named_buffers(remove_duplicate=False),
-    )
-    for name, old in tensors:
-        if old not in known:
-            value = value_of(name, old.detach())
-            is_parameter = isinstance(old, nn.Parameter)
-            known[old] = nn.Parameter(value, old.requires_grad) if is_parameter else value
-        owner, _, leaf = name.rpartition(".")
-        setattr(made.get_submodule(owner), leaf, known[old])
-    return made
-
-
-def _stacked(models: Sequence[nn.Module]) -> nn.Module:
-    """A copy of the first model whose parameters and buffers are those of all, stacked."""
-    every = [{**dict(m.named_parameters()), **dict(m.named_buffers())} for m in models]
-
-    def of_all(name: str, first: Tensor) -> Tensor:
-        values = [own.get(name) for own in every]
-        shapes = [None if value is None else tuple(value.shape) for value in values]
-        if set(shapes) != {tuple(first.shape)}:
-            raise ValueError(
-                f"models have {name!r} of shapes {shapes}: expected models of one architecture"
-            )
-        return torch.stack([own[name] for own in every])
-
-    return _replaced(models[0], of_all)
