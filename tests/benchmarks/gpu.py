@@ -5,12 +5,14 @@
 
 FOLDER receives gpu_NAME.json, the result of every part, NAME.log, what it printed, and
 gpu_summary.json, how each ended and what it took. A part that fails does not stop the others; the
-exit status says whether all succeeded. MNIST and the reference values are left out, and that is
-said, where there are none.
+exit status says whether all succeeded. What needs MNIST, the reference values or DREiMac is left
+out, and that is said, where there are none.
 """
 
 import argparse
+import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -31,14 +33,17 @@ def parts(arguments: argparse.Namespace) -> dict[str, list[str]]:
     quick, device = arguments.quick, arguments.device
     tests = [str(ROOT / "tests" / name) for name in FEW] if quick else [str(ROOT / "tests")]
 
-    def script(name: str, *options: str) -> list[str]:
-        output = arguments.folder / f"gpu_{name}.json"
-        return [str(SCRIPTS / f"{name}.py"), *options, "--device", device, "--output", str(output)]
+    def script(name: str, *options: str, output: str = "") -> list[str]:
+        path = arguments.folder / f"gpu_{output or name}.json"
+        return [str(SCRIPTS / f"{name}.py"), *options, "--device", device, "--output", str(path)]
 
     reference, mnist = Path(arguments.reference), arguments.data_dir
     rounds = ["--rounds", "2"] if quick else []
     tables = arguments.folder / "tables"
     short = ["--seeds", "1", "--epochs", "1"]
+    pictures = ["--seeds", "1", "--epochs", "2", "--restarts", "2"] if quick else []
+    # Ten pictures of a cell. Toroidal coordinates are a part of their own: they need DREiMac.
+    cells = ["--steps", "10", "--cells", "3,0.3,1", "--seeds", "1"] if quick else ["--seeds", "10"]
     few = ["--manifolds", "sphere:2", "--seeds", "1", "--epochs", "1", "--num-samples", "5"]
     return {
         "tests": ["-m", "pytest", "-q", "--device", device, *tests],
@@ -47,7 +52,32 @@ def parts(arguments: argparse.Namespace) -> dict[str, list[str]]:
         "sampler": script("sampler", *["--quick"] * quick),
         "replicas": script("replicas", *["--quick"] * quick),
         "step": script("step", *rounds, *["--no-compile", "--batches", "128"] * quick),
-        "limits": script("limits", "map", *["--steps", "10", "--cells", "3,0.3,1"] * quick),
+        "simple_picture_single": script(
+            "simple_picture", "single", *pictures, output="simple_picture_single"
+        ),
+        "simple_picture_restarts": script(
+            "simple_picture", "restarts", *pictures, output="simple_picture_restarts"
+        ),
+        "limits": script("limits", "map", "--methods", "published", "restarts", "circular", *cells),
+        "cures": script(
+            "limits",
+            "cures",
+            "--seeds",
+            "1" if quick else "10",
+            *["--steps", "10"] * quick,
+            output="limits",
+        ),
+        "toroidal": script(
+            "limits",
+            "map",
+            "--methods",
+            "toroidal",
+            "toroidal of components",
+            *cells,
+            output="limits",
+        )
+        if importlib.util.find_spec("dreimac")
+        else [],
         "mnist": script("mnist", "--data-dir", mnist, *(few if quick else ["--seeds", "1"]))
         if Path(mnist).is_dir()
         else [],
@@ -60,6 +90,11 @@ def parts(arguments: argparse.Namespace) -> dict[str, list[str]]:
             for name in ("table1", "table2")
             if name == "table2" or Path(mnist).is_dir()
         },
+        "importance_samples": script(
+            "importance_samples", str(tables / "table1"), *["--rows", "20"] * quick
+        )
+        if Path(mnist).is_dir()
+        else [],
     }
 
 
@@ -97,8 +132,13 @@ def main() -> None:
         print(f"== {name}", flush=True)
         begin = time.perf_counter()
         status = run(name, part, arguments.folder) if part else None
+        made = arguments.folder / "tables" / name / "table.json"
+        if made.exists():
+            shutil.copy(made, arguments.folder / f"gpu_paper_{name}.json")
         ended[name] = {
-            "ended": {None: "left out: no data", 0: "well"}.get(status, f"with status {status}"),
+            "ended": {None: "left out: no data, or no package", 0: "well"}.get(
+                status, f"with status {status}"
+            ),
             "seconds": round(time.perf_counter() - begin, 1),
         }
     summary = {"machine": common.machine(arguments.device), "parts": ended}

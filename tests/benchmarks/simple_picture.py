@@ -58,18 +58,24 @@ def main() -> None:
     parser.add_argument("what", choices=["single", "restarts"])
     parser.add_argument("--seeds", type=int, help="20 single runs or 10 master seeds by default")
     parser.add_argument("--restarts", type=int, default=8)
+    parser.add_argument("--epochs", type=int, help="of 50 steps; 10 and 60 by default")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     base = BASE.replace(device=arguments.device)
     if arguments.what == "single":
         seeds = range(arguments.seeds or 20)
-        single = base.replace(epochs=10, lr_schedule="one-cycle", kl_warmup=0.1)
+        single = base.replace(epochs=arguments.epochs or 10, lr_schedule="one-cycle", kl_warmup=0.1)
         configs = [single.replace(seed=seed) for seed in seeds]
     else:
         seeds = range(1000, 1000 + (arguments.seeds or 10))
         configs = [
-            base.replace(epochs=60, seed=seed, restarts=arguments.restarts, restart_epochs=3)
+            base.replace(
+                epochs=arguments.epochs or 60,
+                seed=seed,
+                restarts=arguments.restarts,
+                restart_epochs=min(3, arguments.epochs or 3),
+            )
             for seed in seeds
         ]
     runs = kept(arguments.output, configs[0])
