@@ -214,11 +214,13 @@ def winding_determinant(trained: delta_vae.VAERun) -> int | None:
     def encode(angles: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(trained.encode(picture.translate(angles))["points"])
 
+    manifold: Any = trained.model.manifold
     try:
-        winding = metrics.winding_matrix(encode, trained.model.manifold, 2)  # type: ignore[arg-type]
+        winding = metrics.winding_matrix(encode, manifold, 2)
     except ValueError:
         return None
-    return round(torch.linalg.det(winding.double()).item())
+    found = metrics.degree_from_loops(manifold, winding)
+    return None if found is None else found[0]
 
 
 def _machine() -> dict[str, Any]:
