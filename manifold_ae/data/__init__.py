@@ -29,6 +29,7 @@ from .splits import split_rows
 from .torus import PeriodicPicture, load_torus
 from .trace_files import load_traces
 from .traces import Traces
+from .windows import Windows, elapsed_times, in_order
 
 __all__ = [
     "Columns",
@@ -43,15 +44,18 @@ __all__ = [
     "Simulation",
     "Together",
     "Traces",
+    "Windows",
     "batch_of",
     "check_counts",
     "check_given",
     "check_times",
     "diffusion_traces",
+    "elapsed_times",
     "from_array",
     "hold_out_actions",
     "hold_out_combinations",
     "in_cells",
+    "in_order",
     "load",
     "load_digits",
     "load_file",

@@ -57,7 +57,9 @@ class ManifoldDistribution(Distribution):
 
     @property
     def _checked(self) -> bool:
-        return bool(self._validate_args) and not torch.compiler.is_compiling()
+        # values cannot be looked at where a computation is traced or mapped
+        traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+        return bool(self._validate_args) and not traced
 
     @property
     def support(self) -> constraints.Constraint:  # type: ignore[override]

@@ -7,18 +7,27 @@ from manifold_ae.models.diffusion import DiffusionModel
 from manifold_ae.models.divergences import known_divergence
 from manifold_ae.models.homomorphism import HomomorphismAutoencoder
 from manifold_ae.models.importance import ImportanceWeightedVAE
+from manifold_ae.models.lattices import Lattice, lattice
 from manifold_ae.models.one_step import ElementStep, OneStep, PointStep
+from manifold_ae.models.sequence import BrownianPrior
+from manifold_ae.models.smoothing import Smoothed, forward_backward, smooth
 
 __all__ = [
+    "BrownianPrior",
     "DeltaVAE",
     "DiffusionModel",
     "ElementStep",
     "HomomorphismAutoencoder",
     "ImportanceWeightedVAE",
+    "Lattice",
     "OneStep",
     "PointStep",
+    "Smoothed",
     "encoder_shape",
+    "forward_backward",
     "known_divergence",
+    "lattice",
     "likelihoods",
+    "smooth",
     "transitions",
 ]

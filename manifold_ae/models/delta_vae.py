@@ -44,6 +44,7 @@ from manifold_ae.models.divergences import DIVERGENCES
 from manifold_ae.models.ends import gives_location, out_features, out_shape
 from manifold_ae.models.heads import PosteriorHead
 from manifold_ae.models.likelihoods import Gaussian, Likelihood
+from manifold_ae.models.sequence import BrownianPrior
 
 __all__ = ["DeltaVAE"]
 
@@ -80,6 +81,7 @@ class DeltaVAE(nn.Module):
             needs them, ``(n, c)``, best scaled to about 1.
         exposure: whether the encoder sees the logarithm of an exposure, passed likewise ``(n,)``;
             none passed is an exposure of 1. The rates are multiplied by it in any case.
+        motion: a prior along time, for recordings whose rows are in the order of time.
         time_bound, time_range, initial_time: see ``PosteriorHead``.
 
     The model owns the heads for location and time, and the likelihood's output layer. On
@@ -105,6 +107,7 @@ class DeltaVAE(nn.Module):
         divergence: str = "exact",
         covariates: int = 0,
         exposure: bool = False,
+        motion: BrownianPrior | None = None,
         time_bound: str = "soft",
         time_range: tuple[float, float] = (1e-6, 1e1),
         initial_time: float = 0.02,
@@ -128,7 +131,10 @@ class DeltaVAE(nn.Module):
                 f"exposure = True: likelihood {likelihood.name!r} has no rate that it could "
                 "multiply; take 'poisson' or 'negative-binomial'"
             )
+        if motion is not None and motion.manifold != manifold:
+            raise ValueError(f"motion is on {motion.manifold!r}: expected one on {manifold!r}")
         self.covariates, self.exposure = covariates, exposure
+        self.motion = motion
         features = out_features("encoder", encoder)
         self.manifold = manifold
         self.prior = manifold.default_prior() if prior is None else prior
@@ -198,27 +204,55 @@ class DeltaVAE(nn.Module):
         *,
         covariates: Tensor | None = None,
         exposure: Tensor | None = None,
+        elapsed: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Named terms, averaged over the batch, with one posterior sample an observation.
 
+        With a prior along time, ``elapsed`` ``(n,)`` says how long after the row before each row of
+        x was observed, ∞ where it has none; then the divergence is that from the chain.
+
         Returns:
             ``loss`` = −E log p(x|z) + kl_weight · KL, the only one with a gradient; ``elbo``
-            (always with weight one), ``kl`` in nats; ``mse`` per feature; ``mean_log_time``.
+            (always with weight one), ``kl`` in nats; ``mse`` per feature; ``mean_log_time``. Of a
+            chain the KL is ``kl`` − ``coupling``, and its ``rate`` stands beside them.
         """
         q = self.posterior(x, covariates=covariates, exposure=exposure)
         z = q.rsample()
         log_prob, mse = self.likelihood.batch_terms(self._output(z, covariates), x, exposure)
         kl = DIVERGENCES[self.divergence](q.limit, self.prior, z).mean()
-        loss = kl_weight * kl - log_prob
+        chain = self._chain(z, elapsed)
+        whole = kl - chain.get("coupling", 0.0)
+        loss = kl_weight * whole - log_prob
         with torch.no_grad():
             log_time = q.time.log().mean()  # type: ignore[attr-defined]
             return {
                 "loss": loss,
-                "elbo": log_prob - kl,
+                "elbo": log_prob - whole,
                 "kl": kl.detach(),
                 "mse": mse.detach(),
                 "mean_log_time": log_time,
+                **{name: term.detach() for name, term in chain.items()},
             }
+
+    def _chain(self, z: Tensor, elapsed: Tensor | None) -> dict[str, Tensor]:
+        """Terms of the prior along time, where there is one."""
+        if elapsed is None:
+            return {}
+        if self.motion is None:
+            raise ValueError("elapsed: this model has no prior along time; give it a motion")
+        coupling = self.motion.coupling(z, elapsed, self.prior).mean()
+        return {"coupling": coupling, "rate": self.motion.rate.mean()}
+
+    def conditional_log_prob(
+        self,
+        x: Tensor,
+        z: Tensor,
+        *,
+        covariates: Tensor | None = None,
+        exposure: Tensor | None = None,
+    ) -> Tensor:
+        """log p(x | z) in nats, for x and z whose batch shapes broadcast, of that shape."""
+        return self.likelihood.log_prob(self._output(z, covariates), x, exposure)
 
     def forward(self, batch: Tensor | Mapping[str, Tensor], **weights: Any) -> dict[str, Tensor]:
         """``loss`` of a batch: observations, or a mapping with ``x`` and what else is known."""
