@@ -8,8 +8,9 @@ import click
 
 from manifold_ae import __version__
 from manifold_ae.cli.reproduce import reproduce
+from manifold_ae.cli.select import select
 from manifold_ae.cli.train import train
-from manifold_ae.experiments import HAE, VAE, Diffusion
+from manifold_ae.experiments import HAE, VAE, Diffusion, Select
 
 
 class _Group(click.Group):
@@ -39,6 +40,7 @@ def main() -> None:
     manifold-ae train vae --manifold sphere:2 --data digits --out runs/sphere
     manifold-ae train hae --data sprites --out runs/sprites
     manifold-ae train diffusion --data mixture --out runs/mixture
+    manifold-ae select --data counts.npy --likelihood poisson
     manifold-ae evaluate runs/sphere
     manifold-ae encode runs/sphere --data recording.npy -o latents.npz
     """
@@ -46,6 +48,7 @@ def main() -> None:
 
 main.add_command(train)
 main.add_command(reproduce)
+main.add_command(select)
 
 _RUN = click.argument("folder", metavar="RUN", type=click.Path(exists=True, path_type=Path))
 _DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ...")
@@ -179,7 +182,12 @@ def list_(what: str | None) -> None:
 def _entries(heading: str) -> dict[str, str]:
     if heading == "experiments":
         entries = {}
-        for name, kind in {"vae": VAE, "hae": HAE, "diffusion": Diffusion}.items():
+        for name, kind in {
+            "vae": VAE,
+            "hae": HAE,
+            "diffusion": Diffusion,
+            "select": Select,
+        }.items():
             keys = ", ".join(field.name for field in dataclasses.fields(kind))
             entries[name] = f"{(kind.__doc__ or '').splitlines()[0]} Keys: {keys}"
         return entries

@@ -23,7 +23,7 @@ from manifold_ae.experiments import (
     Diffusion,
 )
 
-__all__ = ["train"]
+__all__ = ["fields", "fresh_folder", "options", "train"]
 
 
 @click.group()
@@ -31,11 +31,11 @@ def train() -> None:
     """Train a model."""
 
 
-def _options(command: Callable[..., Any], options: list[Callable[..., Any]]) -> Callable[..., Any]:
+def options(command: Callable[..., Any], options: list[Callable[..., Any]]) -> Callable[..., Any]:
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
 
 
-def _fields(kind: type[Configuration]) -> Callable[..., Callable[..., Any]]:
+def fields(kind: type[Configuration]) -> Callable[..., Callable[..., Any]]:
     """Makes options for the fields of a configuration; not given, the configuration decides."""
     defaults = kind()
 
@@ -99,8 +99,8 @@ def _running() -> list[Callable[..., Any]]:
 
 
 def _vae_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    field = _fields(VAE)
-    return _options(
+    field = fields(VAE)
+    return options(
         command,
         [
             field(
@@ -157,8 +157,8 @@ def _vae_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _hae_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    field = _fields(HAE)
-    return _options(
+    field = fields(HAE)
+    return options(
         command,
         [
             field("data", help="A world, see `list worlds`, or PATH.npz."),
@@ -198,8 +198,8 @@ def _hae_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _diffusion_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    field = _fields(Diffusion)
-    return _options(
+    field = fields(Diffusion)
+    return options(
         command,
         [
             field("data", help="mixture, moons, s-curve, digits, mnist, torus, or PATH.npy."),
@@ -277,14 +277,14 @@ def _train(kind: type[Any], given: dict[str, Any], name: Callable[[Any], str]) -
     if dry_run:
         click.echo(run.describe(experiment))
         return
-    out = out or _fresh_folder(name(experiment))
+    out = out or fresh_folder(name(experiment))
     trained = run.train(experiment, out, resume=resume, progress=not quiet)
     if trained.is_main:
         click.echo(trained.table(trained.finish(progress=not quiet)))
         click.echo(f"run in {out}, pictures in {trained.pictures}")
 
 
-def _fresh_folder(name: str) -> Path:
+def fresh_folder(name: str) -> Path:
     """runs/NAME-K with the first K that is free."""
     name = name.replace(":", "").replace("*", "x")
     return next(

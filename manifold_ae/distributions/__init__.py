@@ -1,8 +1,8 @@
 """Laws on the latent manifolds, by the conventions of ``torch.distributions``."""
 
-from manifold_ae.distributions import divergence  # noqa: F401  (it registers the divergences)
 from manifold_ae.distributions.base import ManifoldDistribution
 from manifold_ae.distributions.brownian import HeatKernel, RandomWalk
+from manifold_ae.distributions.divergence import kl_by_factor
 from manifold_ae.distributions.power_spherical import PowerSpherical
 from manifold_ae.distributions.priors import (
     ProductLaw,
@@ -22,4 +22,5 @@ __all__ = [
     "StandardNormal",
     "WrappedNormal",
     "default_prior",
+    "kl_by_factor",
 ]

@@ -10,9 +10,15 @@ from torch.distributions import kl_divergence, register_kl
 from manifold_ae import heat
 from manifold_ae.distributions.base import ManifoldDistribution
 from manifold_ae.distributions.brownian import HeatKernel
-from manifold_ae.distributions.priors import ProductLaw, RiemannianUniform, StandardNormal
+from manifold_ae.distributions.priors import (
+    ProductLaw,
+    RiemannianUniform,
+    StandardNormal,
+    default_prior,
+)
+from manifold_ae.manifolds import Product
 
-__all__: list[str] = []
+__all__ = ["kl_by_factor"]
 
 
 def _check_same_manifold(q: ManifoldDistribution, p: ManifoldDistribution) -> None:
@@ -29,7 +35,7 @@ def _(q: HeatKernel, p: RiemannianUniform) -> Tensor:
 @register_kl(HeatKernel, StandardNormal)
 def _(q: HeatKernel, p: StandardNormal) -> Tensor:
     _check_same_manifold(q, p)
-    return 0.5 * (q.time + q.loc.square() - 1 - torch.log(q.time)).sum(-1)
+    return _normal_kl(q).sum(-1)
 
 
 @register_kl(HeatKernel, ProductLaw)
@@ -43,6 +49,30 @@ def kl_by_factors(q: Any, p: ProductLaw) -> Tensor:
     laws = q.manifold.each(partial(type(q), validate_args=False), q.loc, time=q.time)
     values = [kl_divergence(*pair) for pair in zip(laws, p.factors, strict=True)]
     return torch.stack(values).sum(0)
+
+
+def kl_by_factor(q: Any, p: Any) -> Tensor:
+    """KL(q ‖ p) in its parts, of shape ``(*, k)``: a part for each time of the manifold.
+
+    These are the factors of a product, and the directions of Euclidean space; elsewhere there is
+    one part. So it shows which of them carry what the data tell: a spare one has next to nothing.
+
+    Arguments:
+        q: a law with ``loc`` and ``time``, as ``HeatKernel``.
+        p: the manifold's default prior.
+    """
+    _check_same_manifold(q, p)
+    if isinstance(q.manifold, Product):
+        laws = q.manifold.each(partial(type(q), validate_args=False), q.loc, time=q.time)
+        pairs = zip(laws, map(default_prior, q.manifold.factors), strict=True)
+        return torch.cat([kl_by_factor(*pair) for pair in pairs], -1)
+    if isinstance(q, HeatKernel) and isinstance(p, StandardNormal):
+        return _normal_kl(q)
+    return kl_divergence(q, p).unsqueeze(-1)
+
+
+def _normal_kl(q: HeatKernel) -> Tensor:
+    return 0.5 * (q.time + q.loc.square() - 1 - torch.log(q.time))
 
 
 @register_kl(RiemannianUniform, RiemannianUniform)

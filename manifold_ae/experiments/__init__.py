@@ -3,6 +3,7 @@
 from manifold_ae.experiments.config import NETWORKS, PADDINGS, Configuration
 from manifold_ae.experiments.diffusion import SCHEDULES, Diffusion
 from manifold_ae.experiments.hae import HAE, MODELS, PHIS
+from manifold_ae.experiments.select import Select
 from manifold_ae.experiments.vae import DIVERGENCES, POSTERIORS, SPLITS, VAE
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "VAE",
     "Configuration",
     "Diffusion",
+    "Select",
 ]

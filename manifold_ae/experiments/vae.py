@@ -58,6 +58,9 @@ class VAE(Configuration):
     #: "soft" or "paper": see models.heads.PosteriorHead.
     time_bound: str = "soft"
     initial_time: float = 0.02
+    #: Where the encoder begins: "random", or "spread" over the manifold, by the training data; see
+    #: models.starting.
+    start: str = "random"
     #: "mlp"; "conv" for pictures, whose border is then as ``padding`` says; or "circular" for
     #: translations of periodic pictures on torus:2, equivariant by construction.
     network: str = "mlp"
@@ -106,6 +109,7 @@ class VAE(Configuration):
             "posterior": POSTERIORS,
             "divergence": DIVERGENCES,
             "time_bound": ("soft", "paper"),
+            "start": ("random", "spread"),
             "network": NETWORKS,
             "padding": PADDINGS,
             "precision": ("32-true", "bf16-mixed", "16-mixed"),
@@ -129,6 +133,11 @@ class VAE(Configuration):
         least_zero = ("noise", "patience", "seed", "split_seed", "picture_seed")
         self._require(choices=choices, positive=positive, least_zero=least_zero)
         self._check_network(self.network)
+        if self.start == "spread" and self.network == "circular":
+            raise ValueError(
+                "start = 'spread' with network = 'circular': its encoder gives the place itself; "
+                "leave start out"
+            )
         if self.network == "circular" and self.manifold != "torus:2":
             raise ValueError(
                 f"network = 'circular' gives two angles, and manifold = {self.manifold!r}: take "

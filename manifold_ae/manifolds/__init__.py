@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from manifold_ae.manifolds import actions  # noqa: F401  (it registers itself)
 from manifold_ae.manifolds.base import Manifold
+from manifold_ae.manifolds.classes import class_name, normal_form
 from manifold_ae.manifolds.embedded_torus import EmbeddedTorus
 from manifold_ae.manifolds.euclidean import Euclidean
 from manifold_ae.manifolds.klein_bottle import KleinBottle
@@ -32,7 +33,9 @@ __all__ = [
     "Spheroid",
     "Submanifold",
     "SurfaceOfRevolution",
+    "class_name",
     "names",
+    "normal_form",
     "parse",
 ]
 

@@ -21,6 +21,7 @@ from manifold_ae.metrics.equivariance import (
 from manifold_ae.metrics.homomorphism import HomomorphismDefects, homomorphism_defects
 from manifold_ae.metrics.isometries import Aligned, Isometry, align_latents
 from manifold_ae.metrics.likelihood import evaluate_bound
+from manifold_ae.metrics.misfit import excess_kurtosis
 from manifold_ae.metrics.persistence import (
     Homology,
     betti_of_data,
@@ -29,6 +30,7 @@ from manifold_ae.metrics.persistence import (
     homology,
 )
 from manifold_ae.metrics.rollout import HORIZONS, RolloutErrors, evaluate_rollout, rollout_errors
+from manifold_ae.metrics.selection import Candidate, Selection, block_error, choose
 from manifold_ae.metrics.topology import Topology, certify_map, certify_samples
 from manifold_ae.metrics.torus_alignment import TorusAlignment, align_torus
 from manifold_ae.metrics.wasserstein import SampleQuality, sample_quality, sliced_wasserstein
@@ -40,6 +42,7 @@ __all__ = [
     "Aligned",
     "Alignment",
     "Blocks",
+    "Candidate",
     "Continuity",
     "Coverage",
     "Degree",
@@ -50,6 +53,7 @@ __all__ = [
     "Isometry",
     "RolloutErrors",
     "SampleQuality",
+    "Selection",
     "Topology",
     "TorusAlignment",
     "action_defects",
@@ -60,8 +64,10 @@ __all__ = [
     "align_torus",
     "betti_of_data",
     "betti_of_latents",
+    "block_error",
     "certify_map",
     "certify_samples",
+    "choose",
     "continuity",
     "coverage",
     "d_lsbd",
@@ -72,6 +78,7 @@ __all__ = [
     "equivariance_error",
     "evaluate_bound",
     "evaluate_rollout",
+    "excess_kurtosis",
     "farthest_points",
     "find_blocks",
     "homology",

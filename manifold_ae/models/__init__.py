@@ -7,10 +7,12 @@ from manifold_ae.models.diffusion import DiffusionModel
 from manifold_ae.models.divergences import known_divergence
 from manifold_ae.models.homomorphism import HomomorphismAutoencoder
 from manifold_ae.models.importance import ImportanceWeightedVAE
+from manifold_ae.models.latent_free import LatentFree
 from manifold_ae.models.lattices import Lattice, lattice
 from manifold_ae.models.one_step import ElementStep, OneStep, PointStep
 from manifold_ae.models.sequence import BrownianPrior
 from manifold_ae.models.smoothing import Smoothed, forward_backward, smooth
+from manifold_ae.models.starting import begin_at, spread_locations
 
 __all__ = [
     "BrownianPrior",
@@ -19,15 +21,18 @@ __all__ = [
     "ElementStep",
     "HomomorphismAutoencoder",
     "ImportanceWeightedVAE",
+    "LatentFree",
     "Lattice",
     "OneStep",
     "PointStep",
     "Smoothed",
+    "begin_at",
     "encoder_shape",
     "forward_backward",
     "known_divergence",
     "lattice",
     "likelihoods",
     "smooth",
+    "spread_locations",
     "transitions",
 ]

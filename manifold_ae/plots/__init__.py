@@ -29,6 +29,7 @@ from manifold_ae.plots.points import draw_pairs, draw_points, latents
 from manifold_ae.plots.product import medoid
 from manifold_ae.plots.representation import representation_path
 from manifold_ae.plots.rollout import rollout_errors
+from manifold_ae.plots.selection import selection
 from manifold_ae.plots.strips import strips, traversals
 from manifold_ae.plots.style import save
 from manifold_ae.plots.success import success_maps
@@ -59,6 +60,7 @@ __all__ = [
     "rotation",
     "samples",
     "save",
+    "selection",
     "sphere",
     "strips",
     "success_maps",

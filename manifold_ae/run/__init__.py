@@ -20,6 +20,8 @@ from manifold_ae.run.files import read_checkpoint, save_arrays, write_json
 from manifold_ae.run.homomorphism import HAERun
 from manifold_ae.run.paper import collect, is_one_of_several, reproduce, table_text
 from manifold_ae.run.seeds import SeedsRun
+from manifold_ae.run.select import select
+from manifold_ae.run.select import table as selection_table
 from manifold_ae.run.traces import TraceData
 
 __all__ = [
@@ -35,6 +37,8 @@ __all__ = [
     "load",
     "reproduce",
     "save_arrays",
+    "select",
+    "selection_table",
     "table_text",
     "train",
     "write_json",

@@ -18,6 +18,7 @@ from manifold_ae.run.base import Run
 from manifold_ae.run.conditions import Conditions
 from manifold_ae.run.files import prepare_together
 from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
+from manifold_ae.run.starting import starter
 from manifold_ae.run.stopping import Patience, validation
 from manifold_ae.run.support import check_observed, check_support
 from manifold_ae.run.trials import train_together
@@ -110,18 +111,22 @@ def train(
     def build(config: VAE) -> DeltaVAE:
         return build_model(config, dataset.shape, conditions.count, conditions.exposure is not None)
 
+    def rows() -> Any:
+        given = conditions.apply(seen(training.train_given), len(training.train))
+        return data.batch_of(scaling.apply(training.train), given)
+
     # What cannot be trained is refused here, before anything is written.
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         first = conditions.apply(seen(training.train_given), len(training.train))
-        rows = {name: value[:2] for name, value in first.items()}
-        build(config).loss(scaling.apply(training.train[:2]), **rows)
+        few = {name: value[:2] for name, value in first.items()}
+        build(config).loss(scaling.apply(training.train[:2]), **few)
     folder = prepare_together(fabric, folder, config, resume, _complete)
     if fabric.is_global_zero:
         advice.say(advice.before(config, training))
     source = make_source(config, training, scaling, conditions, fabric)
     model, last = train_together(
         members_of(config),
-        build,
+        starter(config, build, rows),
         lambda config: source.seeded(config.seed),
         lambda row: row["elbo"],
         schedule=schedule,

@@ -1,0 +1,84 @@
+"""The model without a latent: every observation has one law. What a latent gains is held to it."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from manifold_ae.models.likelihoods import Likelihood
+
+__all__ = ["LatentFree"]
+
+#: Evaluations of the likelihood, at most.
+EVALUATIONS = 120
+#: Nats an observation, by which a step that gains less is the last.
+TOLERANCE = 1e-6
+
+
+class LatentFree(nn.Module):
+    """p(x) = p(x | output), with one output for all, fitted by maximum likelihood.
+
+    Arguments:
+        likelihood: the observation model; a copy of it is fitted.
+
+    Example:
+        >>> from manifold_ae.models.likelihoods import Poisson
+        >>> x = torch.tensor([[1.0, 4.0], [3.0, 8.0]])
+        >>> model = LatentFree(Poisson(2)).fit(x)
+        >>> model.likelihood.mean(model.output).round(decimals=3)
+        tensor([2., 6.], dtype=torch.float64, grad_fn=<RoundBackward1>)
+    """
+
+    def __init__(self, likelihood: Likelihood) -> None:
+        super().__init__()
+        self.likelihood = copy.deepcopy(likelihood).double()
+        device = next((p.device for p in self.likelihood.parameters()), None)
+        # The shape of an output is that of the layer that makes one.
+        layer = likelihood.output_layer(1)
+        with torch.no_grad():
+            output = torch.zeros_like(layer(torch.zeros(1)), dtype=torch.float64, device=device)
+        self.output = nn.Parameter(output)
+
+    def fit(
+        self, x: Tensor, exposure: Tensor | None = None, *, tolerance: float = TOLERANCE
+    ) -> "LatentFree":
+        """Maximum likelihood on x ``(n, *event_shape)``, by L-BFGS; returns itself.
+
+        Arguments:
+            exposure: of every observation, ``(n,)``, where the likelihood takes one.
+            tolerance: nats an observation that a step has to gain to go on.
+
+        Raises:
+            ValueError: if the likelihood of x is not finite.
+        """
+        x, exposure = x.double(), None if exposure is None else exposure.double()
+        self.to(x.device)
+        optimizer = torch.optim.LBFGS(
+            list(self.parameters()),
+            max_iter=EVALUATIONS,
+            max_eval=EVALUATIONS,
+            tolerance_grad=1e-6,
+            tolerance_change=tolerance,
+            line_search_fn="strong_wolfe",
+        )
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = -self._log_prob(x, exposure).mean()
+            loss.backward()
+            return loss
+
+        with torch.enable_grad():
+            optimizer.step(closure)
+        if not torch.isfinite(self.log_prob(x, exposure)).all():
+            raise ValueError("x has no finite likelihood without a latent: check its values")
+        return self
+
+    @torch.no_grad()
+    def log_prob(self, x: Tensor, exposure: Tensor | None = None) -> Tensor:
+        """log p(x) of x ``(n, *event_shape)``, of shape ``(n)``."""
+        return self._log_prob(x.double(), None if exposure is None else exposure.double())
+
+    def _log_prob(self, x: Tensor, exposure: Tensor | None) -> Tensor:
+        output = self.output.expand(len(x), *self.output.shape)
+        return self.likelihood.log_prob(output, x, exposure)
