@@ -297,12 +297,8 @@ def assert_same_run(folder: Path, whole: Path) -> None:
     assert rows_of(folder) == rows_of(whole)
 
 
-# Two steps make an epoch. Of one run of four epochs: killed in the first epoch, in the third. Of
-# two trials of one epoch, which are one computation: in it; in the winner's third epoch.
-@pytest.mark.parametrize(("restarts", "steps"), [(1, 1), (1, 5), (2, 3), (2, 7)])
-@pytest.mark.parametrize("name", ["soft", "on a torus"])
-def test_resuming_equals_never_stopping(name, tmp_path, monkeypatch, restarts, steps):
-    config = config_of(name, epochs=4, restarts=restarts)
+def killed_after(steps: int, config: HAE, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train until so many steps have been taken, and no further."""
     count = 0
     loss = HomomorphismAutoencoder.loss
 
@@ -313,11 +309,20 @@ def test_resuming_equals_never_stopping(name, tmp_path, monkeypatch, restarts, s
             raise Killed
         return loss(self, *batch, **weights)
 
-    folder = tmp_path / "killed"
     with monkeypatch.context() as patch:
         patch.setattr(HomomorphismAutoencoder, "forward", fatal)
         with pytest.raises(Killed):
             run.train(config, folder, checkpoint_seconds=0.0)
+
+
+# Two steps make an epoch. Of one run of four epochs: killed in the first epoch, in the third. Of
+# two trials of one epoch, which are one computation: in it; in the winner's third epoch.
+@pytest.mark.parametrize(("restarts", "steps"), [(1, 1), (1, 5), (2, 3), (2, 7)])
+@pytest.mark.parametrize("name", ["soft", "on a torus"])
+def test_resuming_equals_never_stopping(name, tmp_path, monkeypatch, restarts, steps):
+    config = config_of(name, epochs=4, restarts=restarts)
+    folder = tmp_path / "killed"
+    killed_after(steps, config, folder, monkeypatch)
     with pytest.raises(ValueError, match="holds a run already"):
         run.train(config, folder)
     resumed = run.train(config, folder, resume=True, checkpoint_seconds=0.0)
@@ -325,6 +330,26 @@ def test_resuming_equals_never_stopping(name, tmp_path, monkeypatch, restarts, s
     assert_same_run(folder, tmp_path / "whole")
     first, second = (r.evaluate() | {"seconds": 0} for r in (resumed, whole))
     assert first == second
+
+
+def test_an_unfinished_run_of_before_there_was_a_choice_goes_on_as_it_was(tmp_path, monkeypatch):
+    """A perceptron alone was all that there was: its folder does not say so."""
+    plain = {"phi_activation": "relu", "phi_skip": False, "homomorphism_weight": 0.0}
+    config = TINY.replace(phi="mlp", **plain)
+    folder = tmp_path / "killed"
+    killed_after(3, config, folder, monkeypatch)
+    path = folder / "config.toml"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if line.split(" = ")[0] not in plain))
+    today = HAE.from_mapping(HAE.read(path))
+    assert today.phi_skip
+    resumed = run.train(today, folder, resume=True, checkpoint_seconds=0.0)
+    assert resumed.config == config
+    run.train(config, tmp_path / "whole", checkpoint_seconds=0.0)
+    assert_same_run(folder, tmp_path / "whole")
+    assert HAE.from_mapping(HAE.read(path)) == config
+    with pytest.raises(ValueError, match="cannot resume"):
+        run.train(today.replace(homomorphism_weight=0.5), folder, resume=True)
 
 
 def test_a_run_that_is_done_is_not_trained_again(finished, tmp_path):

@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from manifold_ae.groups import defects
 from manifold_ae.groups.base import Group, LieGroup, in_full
 from manifold_ae.groups.block_layout import BlockLayout
+from manifold_ae.groups.determinants import determinants_of
 from manifold_ae.groups.exponentials import exp_block, matrix_of
 from manifold_ae.groups.finite_group import FiniteGroup
-from manifold_ae.groups.irreducible_finite import irreps
+from manifold_ae.groups.learned_arguments import check_phi, sizes_of
 from manifold_ae.groups.scramble import Scramble
 
 __all__ = ["LearnedRepresentation"]
@@ -94,9 +95,9 @@ class LearnedRepresentation(nn.Module):
         determinants: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
-        _check_phi(group, phi, scramble, skip, determinants, orthogonal)
+        check_phi(group, phi, scramble, skip, determinants, orthogonal)
         self.group, self.phi, self.orthogonal, self.free = group, phi, orthogonal, free
-        self.block_sizes = _sizes(size, blocks, free)
+        self.block_sizes = sizes_of(size, blocks, free)
         self.soft, self.skip = blocks == "soft", skip
         self.size = sum(self.block_sizes) + free
         self.layout = BlockLayout(self.block_sizes, free, orthogonal)
@@ -122,7 +123,10 @@ class LearnedRepresentation(nn.Module):
                 rows = self.layout.random_matrices(group.order - 1)
             self.weight = nn.Parameter(rows)
             if orthogonal:
-                self._set_determinants(group, determinants)
+                self.signs: Tensor
+                self.register_buffer(
+                    "signs", determinants_of(group, self.block_sizes, determinants)
+                )
 
     def _add_linear(self, dim: int, first: int) -> None:
         """A linear map of ``first`` inputs beside the perceptron, which is to start at zero."""
@@ -160,21 +164,6 @@ class LearnedRepresentation(nn.Module):
                 if (C * (A @ B - B @ A)).sum() < 0:
                     rows.neg_()
                 start += each
-
-    def _set_determinants(self, group: FiniteGroup, given: Sequence[Sequence[int]] | None) -> None:
-        if given is None:
-            signs = _determinants(group, self.block_sizes)
-        else:
-            signs = torch.as_tensor(given, dtype=torch.get_default_dtype())
-            if signs.shape != (len(self.block_sizes), group.order) or (signs.abs() != 1).any():
-                raise ValueError(
-                    f"determinants of shape {tuple(signs.shape)}: expected ±1 of shape "
-                    f"{(len(self.block_sizes), group.order)}, a row a block, a column an element"
-                )
-            if (signs[:, group.table] != signs[:, :, None] * signs[:, None]).any():
-                raise ValueError("determinants: expected homomorphisms, that of gh the product")
-        self.signs: Tensor
-        self.register_buffer("signs", signs)
 
     # ---- φ ----------------------------------------------------------------------------------
 
@@ -437,78 +426,3 @@ def _perceptron(inputs: int, hidden: Sequence[int], outputs: int, activation: st
     for fan_in, fan_out in itertools.pairwise((inputs, *hidden)):
         layers += [nn.Linear(fan_in, fan_out), ACTIVATIONS[activation]()]
     return nn.Sequential(*layers, nn.Linear(hidden[-1], outputs))
-
-
-def _sizes(size: int | None, blocks: Sequence[int] | str | None, free: int) -> tuple[int, ...]:
-    """The sizes of the blocks, checked against ``size`` and ``free``."""
-    if isinstance(free, bool) or not isinstance(free, int) or free < 0:
-        raise ValueError(f"free must be an integer of at least 0, got {free!r}")
-    if isinstance(blocks, str) and blocks != "soft":
-        raise ValueError(f"blocks must be sizes, 'soft' or None, got {blocks!r}")
-    if blocks is None or isinstance(blocks, str):
-        if isinstance(size, bool) or not isinstance(size, int) or size <= free:
-            raise ValueError(
-                f"size must be an integer greater than free = {free} where blocks = {blocks!r}, "
-                f"got {size!r}"
-            )
-        return (size - free,)
-    found = tuple(blocks)
-    if not found or not all(isinstance(k, int) and not isinstance(k, bool) for k in found):
-        raise ValueError(f"blocks = {blocks!r}: expected one integer or more")
-    if min(found) < 1:
-        raise ValueError(f"blocks = {blocks!r}: sizes must be positive")
-    if size is not None and size != sum(found) + free:
-        raise ValueError(
-            f"size = {size!r}, but blocks = {blocks!r} and free = {free} add up to "
-            f"{sum(found) + free}; leave size out"
-        )
-    return found
-
-
-def _check_phi(
-    group: Group,
-    phi: str,
-    scramble: int | None,
-    skip: bool,
-    determinants: Any,
-    orthogonal: bool,
-) -> None:
-    finite = isinstance(group, FiniteGroup)
-    if phi not in ("linear", "mlp", "lookup"):
-        raise ValueError(f"phi must be 'linear', 'mlp' or 'lookup', got {phi!r}")
-    if finite != (phi == "lookup"):
-        way = (
-            "its elements are integers, use phi='lookup'"
-            if finite
-            else "its actions are coordinates, use phi='linear' or phi='mlp'"
-        )
-        raise ValueError(f"phi = {phi!r} for {group!r}: {way}")
-    if scramble is not None and phi != "mlp":
-        raise ValueError(
-            f"scramble = {scramble!r} with phi = {phi!r}: scrambled coordinates are no longer "
-            "those of a Lie algebra, and only phi='mlp' can undo them"
-        )
-    if skip and phi != "mlp":
-        raise ValueError(
-            f"skip = {skip!r} with phi = {phi!r}: the linear map is beside a perceptron; leave "
-            "skip out, or use phi='mlp'"
-        )
-    if determinants is not None and (phi != "lookup" or not orthogonal):
-        raise ValueError("determinants are those of phi='lookup' with orthogonal=True")
-
-
-def _determinants(group: FiniteGroup, sizes: tuple[int, ...]) -> Tensor:
-    """Determinants of irreducible representations of those sizes, in turn, ``(blocks, order)``."""
-    elements = torch.arange(group.order)
-    rows, used = [], dict.fromkeys(sizes, 0)
-    for size in sizes:
-        fitting = [rho for rho in irreps(group) if rho.size == size]
-        if size == 1:
-            fitting = fitting[1:] + fitting[:1]
-        if not fitting:
-            rows.append(torch.ones(group.order))
-            continue
-        rho = fitting[used[size] % len(fitting)]
-        used[size] += 1
-        rows.append(torch.linalg.det(rho.of(elements)).sign())
-    return torch.stack(rows)

@@ -41,6 +41,12 @@ from manifold_ae.models.heads import PosteriorHead
 from manifold_ae.models.inference import infer_action
 from manifold_ae.models.keeping import check_keeps, columns_of
 from manifold_ae.models.likelihoods import Gaussian, Likelihood
+from manifold_ae.models.trace_checks import (
+    check_actions,
+    check_observations,
+    check_takes,
+    check_traces,
+)
 from manifold_ae.models.transitions import ByRepresentation, Still, Transition
 
 __all__ = ["HomomorphismAutoencoder"]
@@ -149,8 +155,8 @@ class HomomorphismAutoencoder(nn.Module):
             check_keeps(manifold, self.transition)
             self.head = PosteriorHead(features, manifold, initial=initial_time)
         latents = self.transition.size if manifold is None else manifold.embedding_size
-        _check_takes("encoder", encoder, likelihood.input_shape, "observations")
-        _check_takes("decoder", decoder, (latents,), "latents")
+        check_takes("encoder", encoder, likelihood.input_shape, "observations")
+        check_takes("decoder", decoder, (latents,), "latents")
         self.output = likelihood.output_layer(out_shape(decoder))
         known = self._penalties()
         for name in self.penalty_weights:
@@ -174,11 +180,15 @@ class HomomorphismAutoencoder(nn.Module):
         """
         return self.transition.representation
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.head.parameters()).dtype
+
     # ---- the parts --------------------------------------------------------------------------
 
     def _read(self, o: Tensor) -> Any:
         """h(o), or location and time on the manifold, in the precision of the parameters."""
-        self._check_observations(o)
+        check_observations(o, self.likelihood.event_shape, self._dtype)
         features = self.encoder(self.likelihood.encoder_input(o))
         # Half precision would move latents by 1e-2.
         with torch.autocast(o.device.type, enabled=False):
@@ -242,7 +252,7 @@ class HomomorphismAutoencoder(nn.Module):
             ``prediction``; ``mse`` per feature of an observation; with a manifold, ``kl``; every
             penalty that has a weight.
         """
-        self._check(observations, actions)
+        check_traces(observations, actions, self.group, self.likelihood.event_shape, self._dtype)
         terms: dict[str, Tensor] = {}
         if self.manifold is None:
             latents = self.encode(observations)
@@ -319,47 +329,6 @@ class HomomorphismAutoencoder(nn.Module):
             actions = torch.zeros(1, self.group.dim, dtype=like.dtype, device=like.device)
         return given.penalties(actions.flatten(0, -2), only=only)
 
-    def _check(self, observations: Tensor, actions: Tensor) -> None:
-        self._check_actions(actions, tuple(observations.shape[:1]))
-        n, steps = actions.shape[:2]
-        wanted = (n, steps + 1, *self.likelihood.event_shape)
-        if tuple(observations.shape) != wanted or n == 0:
-            raise ValueError(
-                f"observations of shape {tuple(observations.shape)}: expected {wanted}, one more "
-                f"than the {steps} action(s) of each of {n} trace(s), at least one trace"
-            )
-
-    def _check_observations(self, o: Tensor) -> None:
-        event = self.likelihood.event_shape
-        if o.dim() < len(event) or tuple(o.shape[o.dim() - len(event) :]) != event:
-            raise ValueError(f"observations of shape {tuple(o.shape)}: expected (*{_list(event)})")
-        self._check_dtype("observations", o)
-
-    def _check_actions(self, actions: Tensor, batch: tuple[int, ...]) -> None:
-        """Refuse actions that are not ``(*batch, T, group.dim)``, or ``(*batch, T)`` integers."""
-        finite = isinstance(self.group, FiniteGroup)
-        own = () if finite else (self.group.dim,)
-        steps = actions.shape[len(batch)] if actions.dim() > len(batch) else 0
-        if tuple(actions.shape) != (*batch, steps, *own) or steps < 1:
-            wanted = f"({''.join(f'{n}, ' for n in batch)}T{_list(own)})"
-            raise ValueError(
-                f"actions of shape {tuple(actions.shape)}: expected {wanted}, T at least 1, for "
-                f"{self.group!r}"
-            )
-        if not finite:
-            self._check_dtype("actions", actions)
-        elif actions.dtype != torch.int64:
-            raise ValueError(
-                f"actions have dtype {actions.dtype}: elements of {self.group!r} are int64"
-            )
-
-    def _check_dtype(self, name: str, x: Tensor) -> None:
-        dtype = next(self.head.parameters()).dtype
-        if x.dtype != dtype:
-            raise ValueError(
-                f"{name} have dtype {x.dtype}, the model {dtype}: convert one with .to({dtype})"
-            )
-
     # ---- use --------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -370,7 +339,7 @@ class HomomorphismAutoencoder(nn.Module):
         space, and o is all that is ever looked at.
         """
         z = self.encode(o)
-        self._check_actions(actions, tuple(z.shape[:-1]))
+        check_actions(actions, tuple(z.shape[:-1]), self.group, self._dtype)
         return self.decode(self._unroll(z, actions)[..., 1:, :])
 
     def infer_action(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
@@ -402,14 +371,3 @@ class HomomorphismAutoencoder(nn.Module):
             )
         z = self.encode(o).unsqueeze(-2)
         return self.decode(self.transition.step(z, amounts[:, None] * direction))
-
-
-def _list(shape: tuple[int, ...]) -> str:
-    return "".join(f", {n}" for n in shape)
-
-
-def _check_takes(role: str, network: nn.Module, shape: tuple[int, ...], what: str) -> None:
-    """Refuse a network that says it takes something else."""
-    own = getattr(network, "event_shape", shape)
-    if tuple(own) != shape:
-        raise ValueError(f"the {role} takes inputs of shape {own}: {what} have shape {shape}")

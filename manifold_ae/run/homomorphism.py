@@ -14,8 +14,7 @@ from manifold_ae import data
 from manifold_ae.data import Traces
 from manifold_ae.data.seeding import generator_for
 from manifold_ae.experiments import HAE
-from manifold_ae.groups import LieGroup
-from manifold_ae.models import HomomorphismAutoencoder, likelihoods, transitions
+from manifold_ae.models import HomomorphismAutoencoder, likelihoods
 from manifold_ae.run.base import Run
 from manifold_ae.run.files import (
     existing_checkpoint,
@@ -25,6 +24,7 @@ from manifold_ae.run.files import (
     save_arrays,
 )
 from manifold_ae.run.homomorphism_evaluation import Evaluation
+from manifold_ae.run.homomorphism_pictures import figures_of
 from manifold_ae.run.representations import build_model
 from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
 from manifold_ae.run.settling import LEFT_OUT, can_settle, settle
@@ -35,21 +35,10 @@ from manifold_ae.training import Checkpoint, Schedule, make_fabric
 
 __all__ = ["HAERun", "describe", "load", "train"]
 
-#: Columns of the metrics that are drawn, and what they are called.
-CURVES = {
-    "loss": "Loss",
-    "mse": "MSE per feature",
-    "prediction": "Prediction error of latents",
-    "frequency": "Frequency of ρ",
-}
-#: Steps whose predictions are drawn.
-SHOWN_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
 #: Steps of settling where the configuration leaves them open, of a perceptron.
 SETTLE_STEPS = 3
 #: What these fields are in runs that are older than they.
 BEFORE = {"phi_activation": "relu", "phi_skip": False, "homomorphism_weight": 0.0}
-#: Directions of the algebra that are drawn, the first ones, and the largest ρ whose entries are.
-SHOWN_DIRECTIONS, SHOWN_SIZE = 8, 32
 
 
 @dataclass(kw_only=True)
@@ -167,65 +156,9 @@ class HAERun(Run):
             "its pictures with `plot`, or use run.rollout and model.traverse"
         )
 
-    @torch.no_grad()
     def draw(self, *, seed: int = 0) -> list[Path]:
         """Every picture of the run, in ``figures/``; the paths written."""
-        from manifold_ae import plots
-
-        source, model = self.traces(), self.model.eval()
-        test = source.test[:2000]
-        observations = test.observations[:, 0]
-        labels = source.labels(None if test.states is None else test.states[:, 0])
-        names = None if labels is None or source.world is None else list(source.world.angles)
-        z = self.encode(observations)
-        title = f"{source.train.name}, {model.group!r}"
-        figures: dict[str, Any] = {
-            "curves": plots.curves(self._curves(), panels=CURVES, title=title)
-        }
-        figures["latents"] = plots.planes(
-            z, labels, blocks=self._block_sizes(), names=names, title=title
-        )
-        long = self.long_traces()
-        predicted = self.rollout(long.observations[:2, 0], long.actions[:2])
-        steps = [step for step in SHOWN_STEPS if step <= long.steps]
-        after = [step - 1 for step in steps]
-        rows = [
-            [long.observations[k, steps].numpy(), predicted[k, after].numpy()]
-            for k in range(len(predicted))
-        ]
-        figures["rollout"] = plots.strips(
-            rows, ["true", "predicted"], columns=[f"t = {step}" for step in steps], title=title
-        )
-        group = model.group
-        if isinstance(group, LieGroup):
-            amounts = torch.linspace(-math.pi, math.pi, 9, device=self.device)
-            basis = torch.eye(group.dim, device=self.device)[:SHOWN_DIRECTIONS]
-            moved = torch.stack(
-                [model.traverse(observations[0].to(self.device), X, amounts) for X in basis]
-            )
-            figures["traversals"] = plots.traversals(
-                moved.cpu(), amounts.cpu(), [f"X{k + 1}" for k in range(len(basis))], title=title
-            )
-            moves = model.transition
-            shown = isinstance(moves, transitions.ByRepresentation)
-            if shown and moves.representation.size <= SHOWN_SIZE:
-                path = torch.linspace(0, 2 * math.pi, 97, device=self.device)
-                for k, X in enumerate(basis):
-                    figures[f"representation_{k + 1}"] = plots.representation_path(
-                        model.representation(path[:, None] * X).cpu(),
-                        path.cpu(),
-                        title=f"ρ(s X{k + 1})",
-                    )
-        return self._draw(figures)
-
-    def _block_sizes(self) -> list[int] | None:
-        """Sizes of the blocks of latents, if there are any; what no action moves is the last."""
-        moves = self.model.transition
-        if not isinstance(moves, transitions.ByRepresentation) or moves.columns > 1:
-            return None
-        sizes = getattr(moves.representation, "block_sizes", None)
-        free = getattr(moves.representation, "free", 0)
-        return None if sizes is None else [*sizes, free] if free else list(sizes)
+        return self._draw(figures_of(self))
 
 
 def _cell(value: float | None) -> str:
@@ -252,6 +185,7 @@ def train(
     Raises:
         ValueError: if the configuration does not fit the data, or the folder holds another run.
     """
+    config = as_it_was(config, folder) if resume else config
     source = load_traces(config) if traces is None else traces
     if config.hold_out != "none" and source.world is None:
         raise ValueError(
@@ -278,7 +212,7 @@ def train(
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         few = source.train[:2]
         build_model(config, group, shape, signal).loss(few.observations, few.actions)
-    folder = prepare_together(fabric, folder, config, resume)
+    folder = prepare_together(fabric, folder, config, resume, lambda old: as_it_was(old, folder))
     train = source.train.to(fabric.device)
     schedule = Schedule(config.lr, config.lr_schedule, config.kl_warmup, config.fade)
     ranks = {"rank": fabric.global_rank, "world_size": fabric.world_size}
@@ -314,6 +248,21 @@ def train(
         return trained
 
     return assemble(config, model, last, folder, fabric, make)
+
+
+def as_it_was(config: HAE, folder: Path | None) -> HAE:
+    """A configuration with what the run in a folder is older than as it was then.
+
+    Fields that its ``config.toml`` lacks have the default of now where they are not given, which
+    another model would follow from.
+    """
+    path = None if folder is None else Path(folder) / "config.toml"
+    if path is None or not path.exists():
+        return config
+    kept = HAE.read(path)
+    older = {name: value for name, value in BEFORE.items() if name not in kept}
+    changes = {k: v for k, v in older.items() if getattr(config, k) == getattr(HAE, k)}
+    return config.replace(**changes)
 
 
 def _settle(trained: HAERun, last: Checkpoint, resume: bool) -> None:
