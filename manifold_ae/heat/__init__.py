@@ -24,6 +24,7 @@ from manifold_ae.heat.kernel import (
     log_kernel,
     noise_shape,
 )
+from manifold_ae.heat.radial import radial_quantile
 from manifold_ae.heat.submanifold import monte_carlo_log_kernel, short_time_log_kernel
 
 __all__ = [
@@ -38,5 +39,6 @@ __all__ = [
     "log_kernel",
     "monte_carlo_log_kernel",
     "noise_shape",
+    "radial_quantile",
     "short_time_log_kernel",
 ]

@@ -8,6 +8,7 @@ from manifold_ae.metrics.actions import (
 )
 from manifold_ae.metrics.aligning import align
 from manifold_ae.metrics.alignment import Alignment, align_matrices, align_representations
+from manifold_ae.metrics.baselines import CircularCoordinates, PrincipalAngles
 from manifold_ae.metrics.blocks import Blocks, find_blocks, off_block_energy
 from manifold_ae.metrics.continuity import Continuity, continuity
 from manifold_ae.metrics.coverage import Coverage, coverage
@@ -43,6 +44,7 @@ __all__ = [
     "Alignment",
     "Blocks",
     "Candidate",
+    "CircularCoordinates",
     "Continuity",
     "Coverage",
     "Degree",
@@ -51,6 +53,7 @@ __all__ = [
     "Homology",
     "HomomorphismDefects",
     "Isometry",
+    "PrincipalAngles",
     "RolloutErrors",
     "SampleQuality",
     "Selection",

@@ -13,6 +13,7 @@ from manifold_ae.models.one_step import ElementStep, OneStep, PointStep
 from manifold_ae.models.sequence import BrownianPrior
 from manifold_ae.models.smoothing import Smoothed, forward_backward, smooth
 from manifold_ae.models.starting import begin_at, spread_locations
+from manifold_ae.models.refinement import WeightedPosterior, posterior_on_grid, refine
 
 __all__ = [
     "BrownianPrior",
@@ -27,6 +28,7 @@ __all__ = [
     "PointStep",
     "Smoothed",
     "begin_at",
+    "WeightedPosterior",
     "encoder_shape",
     "forward_backward",
     "known_divergence",
@@ -34,5 +36,7 @@ __all__ = [
     "likelihoods",
     "smooth",
     "spread_locations",
+    "posterior_on_grid",
+    "refine",
     "transitions",
 ]

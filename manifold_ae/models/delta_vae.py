@@ -321,6 +321,18 @@ class DeltaVAE(nn.Module):
             "mean_log_time": _mean_over_event(q.time.log(), kl.dim()),  # type: ignore[attr-defined]
         }
 
+    def log_joint(
+        self,
+        x: Tensor,
+        z: Tensor,
+        *,
+        covariates: Tensor | None = None,
+        exposure: Tensor | None = None,
+    ) -> Tensor:
+        """log p(x | z) + log p(z), of the broadcast batch shape of x and of latents z."""
+        log_p = self.likelihood.log_prob(self._output(z, covariates), x, exposure)
+        return log_p + self.prior.log_prob(z)
+
     @torch.no_grad()
     def log_likelihood(
         self,
@@ -352,8 +364,7 @@ class DeltaVAE(nn.Module):
         for start in range(0, num_samples, chunk):
             size = min(chunk, num_samples - start)
             z = proposal.sample((size,), generator=generator)
-            log_p = self.likelihood.log_prob(self._output(z, covariates), x, exposure)
-            log_joint = log_p + self.prior.log_prob(z)
+            log_joint = self.log_joint(x, z, covariates=covariates, exposure=exposure)
             parts.append(torch.logsumexp(log_joint - law.log_prob(z), 0))
         return torch.logsumexp(torch.stack(parts), 0) - math.log(num_samples)
 

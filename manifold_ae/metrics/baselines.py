@@ -1,0 +1,121 @@
+"""What a ΔVAE is to be compared with: angles by PCA, and circular coordinates.
+
+Both are fitted on training rows alone, and say where other rows are.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from manifold_ae.metrics._checks import finite
+
+__all__ = ["CircularCoordinates", "PrincipalAngles"]
+
+#: Rows by which circular coordinates are extended to others.
+NEIGHBOURS = 5
+
+
+@dataclass(frozen=True)
+class PrincipalAngles:
+    """One angle in every plane of two principal components in turn.
+
+    Attributes:
+        mean: of the training rows, ``(features,)``.
+        components: of most variance, ``(2 k, features)``.
+    """
+
+    mean: Tensor
+    components: Tensor
+
+    @staticmethod
+    def fit(x: Tensor, angles: int = 1) -> "PrincipalAngles":
+        """Components of the rows of x ``(n, features)``, for so many angles.
+
+        Raises:
+            ValueError: if x is not finite, or has too few rows or features.
+        """
+        x = finite("x", x)
+        if x.dim() != 2 or min(x.shape) < 2 * angles or angles < 1:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}: {angles} angles take at least {2 * angles} rows "
+                "and features"
+            )
+        mean = x.mean(0)
+        return PrincipalAngles(
+            mean, torch.linalg.svd(x - mean, full_matrices=False)[2][: 2 * angles]
+        )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Angles in (−π, π] of rows x ``(n, features)``, of shape ``(n, k)``."""
+        scores = (x.double() - self.mean) @ self.components.mT
+        return torch.atan2(scores[:, 1::2], scores[:, 0::2])
+
+
+@dataclass(frozen=True)
+class CircularCoordinates:
+    """Circular and toroidal coordinates from persistent cohomology, by DREiMac.
+
+    Other rows than those of the fit have the circular mean of the five nearest of these, in the
+    principal components in which the fit was made.
+
+    References:
+        J. A. Perea, *Sparse circular coordinates via principal ℤ-bundles*, 2020,
+        https://arxiv.org/abs/1809.09269
+        L. Scoccola, H. Gakhar, J. Bush et al., *Toroidal coordinates: decorrelating circular
+        coordinates with lattice reduction*, 2023, https://arxiv.org/abs/2212.07201
+    """
+
+    mean: Tensor
+    components: Tensor
+    scores: Tensor
+    angles: Tensor
+
+    @staticmethod
+    def fit(
+        x: Tensor, angles: int = 1, *, components: int = 6, landmarks: int = 200
+    ) -> "CircularCoordinates":
+        """Coordinates of the rows of x ``(n, features)``, by the most persistent classes of H¹.
+
+        Raises:
+            ModuleNotFoundError: without the extra ``topology``.
+            ValueError: if there are fewer classes than angles, or x is not finite.
+        """
+        dreimac: Any = _dreimac()
+        x = finite("x", x)
+        mean = x.mean(0)
+        axes = torch.linalg.svd(x - mean, full_matrices=False)[2][:components]
+        scores = (x - mean) @ axes.mT
+        kind = {"n_landmarks": min(landmarks, len(x)), "prime": 47, "maxdim": 1}
+        try:
+            if angles == 1:
+                found = dreimac.CircularCoords(scores.numpy(), **kind).get_coordinates()
+            else:
+                found = dreimac.ToroidalCoords(scores.numpy(), **kind).get_coordinates(
+                    cocycle_idxs=list(range(angles))
+                )
+        except (IndexError, ValueError) as error:
+            raise ValueError(f"x has not {angles} classes of loops to follow: {error}") from error
+        coordinates = torch.from_numpy(np.atleast_2d(np.asarray(found, dtype=np.float64))).mT
+        return CircularCoordinates(mean, axes, scores, coordinates)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Angles in (−π, π] of rows x ``(n, features)``, of shape ``(n, k)``."""
+        scores = (x.double() - self.mean) @ self.components.mT
+        nearest = torch.cdist(scores, self.scores).topk(
+            min(NEIGHBOURS, len(self.scores)), largest=False
+        )
+        angles = self.angles[nearest.indices]
+        return torch.atan2(angles.sin().sum(1), angles.cos().sum(1))
+
+
+def _dreimac() -> Any:
+    try:
+        import dreimac  # type: ignore[import-not-found]
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "circular coordinates need DREiMac: pip install 'manifold-ae[topology]'"
+        ) from error
+    return dreimac
