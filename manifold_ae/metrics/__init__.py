@@ -10,6 +10,7 @@ from manifold_ae.metrics.aligning import align
 from manifold_ae.metrics.alignment import Alignment, align_matrices, align_representations
 from manifold_ae.metrics.baselines import CircularCoordinates, PrincipalAngles
 from manifold_ae.metrics.blocks import Blocks, find_blocks, off_block_energy
+from manifold_ae.metrics.consistency import Consistency, consistency
 from manifold_ae.metrics.continuity import Continuity, continuity
 from manifold_ae.metrics.coverage import Coverage, coverage
 from manifold_ae.metrics.degree import Degree, degree, degree_integral, signed_preimages
@@ -45,6 +46,7 @@ __all__ = [
     "Blocks",
     "Candidate",
     "CircularCoordinates",
+    "Consistency",
     "Continuity",
     "Coverage",
     "Degree",
@@ -71,6 +73,7 @@ __all__ = [
     "certify_map",
     "certify_samples",
     "choose",
+    "consistency",
     "continuity",
     "coverage",
     "d_lsbd",

@@ -89,14 +89,16 @@ class CircularCoordinates:
         axes = torch.linalg.svd(x - mean, full_matrices=False)[2][:components]
         scores = (x - mean) @ axes.mT
         kind = {"n_landmarks": min(landmarks, len(x)), "prime": 47, "maxdim": 1}
+        # Also of classes that live too short for the standard range.
+        options = {"standard_range": False}
         try:
             if angles == 1:
-                found = dreimac.CircularCoords(scores.numpy(), **kind).get_coordinates()
+                found = dreimac.CircularCoords(scores.numpy(), **kind).get_coordinates(**options)
             else:
                 found = dreimac.ToroidalCoords(scores.numpy(), **kind).get_coordinates(
-                    cocycle_idxs=list(range(angles))
+                    cocycle_idxs=list(range(angles)), **options
                 )
-        except (IndexError, ValueError) as error:
+        except Exception as error:  # DREiMac raises no kind of its own
             raise ValueError(f"x has not {angles} classes of loops to follow: {error}") from error
         coordinates = torch.from_numpy(np.atleast_2d(np.asarray(found, dtype=np.float64))).mT
         return CircularCoordinates(mean, axes, scores, coordinates)

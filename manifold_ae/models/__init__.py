@@ -10,10 +10,10 @@ from manifold_ae.models.importance import ImportanceWeightedVAE
 from manifold_ae.models.latent_free import LatentFree
 from manifold_ae.models.lattices import Lattice, lattice
 from manifold_ae.models.one_step import ElementStep, OneStep, PointStep
+from manifold_ae.models.refinement import WeightedPosterior, posterior_on_grid, refine
 from manifold_ae.models.sequence import BrownianPrior
 from manifold_ae.models.smoothing import Smoothed, forward_backward, smooth
 from manifold_ae.models.starting import begin_at, spread_locations
-from manifold_ae.models.refinement import WeightedPosterior, posterior_on_grid, refine
 
 __all__ = [
     "BrownianPrior",
@@ -27,16 +27,16 @@ __all__ = [
     "OneStep",
     "PointStep",
     "Smoothed",
-    "begin_at",
     "WeightedPosterior",
+    "begin_at",
     "encoder_shape",
     "forward_backward",
     "known_divergence",
     "lattice",
     "likelihoods",
-    "smooth",
-    "spread_locations",
     "posterior_on_grid",
     "refine",
+    "smooth",
+    "spread_locations",
     "transitions",
 ]

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from manifold_ae import heat
+from manifold_ae.data.given import SEEN
 from manifold_ae.data.seeding import generator_for
 from manifold_ae.distributions import HeatKernel
 from manifold_ae.manifolds import Manifold
@@ -30,7 +31,7 @@ from manifold_ae.metrics.distances import gap
 from manifold_ae.models import DeltaVAE, refine
 
 if TYPE_CHECKING:
-    from manifold_ae.run.delta_vae import VAERun
+    from manifold_ae.run.vae_run import VAERun
 
 __all__ = ["Calibration", "Regions", "as_points", "calibrate", "regions"]
 
@@ -197,20 +198,16 @@ def calibrate(
     generator = generator_for("calibration", run.config.seed, device=run.device)
 
     def of(part: str, refined: bool, rows: slice = slice(None)) -> Regions:
-        known = getattr(dataset, f"{part}_given")
-        given = {
-            name: known[name][rows].to(run.device)
-            for name in ("covariates", "exposure")
-            if name in known
-        }
+        x, known = getattr(dataset, part)[rows], getattr(dataset, f"{part}_given")
+        own = {name: known[name][rows] for name in SEEN if name in known}
         return regions(
             run.model,
-            run.scaled(getattr(dataset, part)[rows]),
+            run.scaled(x),
             level=level,
             refined=refined,
             num_samples=num_samples,
             generator=generator,
-            **given,
+            **run.given(len(x), **own),
         )
 
     def judged(refined: bool) -> tuple[dict[str, float], str]:

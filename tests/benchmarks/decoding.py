@@ -1,0 +1,260 @@
+"""Decoding error and coverage on simulated cells, beside PCA, circular coordinates and the ideal.
+
+    python tests/benchmarks/decoding.py docs/results/decoding.json [--kinds ring,so3] [--seeds 3]
+    python tests/benchmarks/decoding.py docs/results/decoding.json --figure docs/decoding.png
+
+Cells are tuned to one angle, to two, or to a pose in space; the gain of rates sets the noise.
+Every method sees the counts of the training rows; its coordinates are carried to the true positions
+by the isometry found on training rows, and judged on rows that it has not seen, by the mean
+geodesic distance. The ideal observer knows the tuning curves: its posterior mean is the limit.
+Seeds are outermost; what is in the file already is not computed again, and several processes may
+write to one file. About eight minutes of a core a seed for ring and torus, one more for poses.
+"""
+
+import argparse
+import fcntl
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import keep, machine
+
+from manifold_ae import data, manifolds, metrics, models, run
+from manifold_ae.data import Dataset, Simulation
+from manifold_ae.experiments import VAE
+from manifold_ae.manifolds import FlatTorus, Manifold
+from manifold_ae.run.calibration import calibrate
+
+#: Settings were tried on seeds below 10 alone.
+FIRST_SEED = 10
+TEST_ROWS = 500
+LEVEL = 0.9
+#: Kind → samples to train on, gains, training steps.
+KINDS: dict[str, tuple[tuple[int, ...], tuple[float, ...], int]] = {
+    "ring": ((100, 300, 1000, 3000, 10_000), (1.0, 0.3, 0.1), 600),
+    "torus": ((100, 300, 1000, 3000, 10_000), (1.0, 0.3, 0.1), 900),
+    "so3": ((10_000,), (1.0,), 3000),
+}
+#: An epoch is at most a 150th of training, so that few rows are not gone through a thousand times.
+MOST_EPOCHS = 150
+#: Points of the ideal observer's grid, on every circle, and of poses.
+GRID = {1: 720, 2: 72}
+POSES = 8000
+
+
+def configured(kind: str, manifold: str, n: int, seed: int, steps: int) -> VAE:
+    batch = 128 if n >= 1000 else 32
+    per_epoch = n / batch
+    epochs = max(2, min(MOST_EPOCHS, math.ceil(steps / per_epoch)))
+    return VAE(
+        manifold=manifold,
+        likelihood="poisson",
+        epochs=epochs,
+        batch_size=batch,
+        lr=3e-3,
+        lr_schedule="cosine",
+        kl_warmup=0.0,
+        encoder_hidden=(128, 128),
+        decoder_hidden=(128,),
+        restarts=6,
+        restart_epochs=max(1, min(epochs, math.ceil(steps / 6 / per_epoch))),
+        seed=seed,
+        device="cpu",
+    )
+
+
+def ideal(M: Manifold, recording: Simulation, dataset: Dataset) -> dict[str, float]:
+    """The posterior mean and regions of an observer that knows the tuning curves."""
+    assert recording.tuning is not None and recording.points is not None
+    if isinstance(M, FlatTorus):
+        turns = torch.arange(GRID[M.dim], dtype=torch.float64) * (2 * math.pi / GRID[M.dim])
+        grid = M.from_angles(torch.cartesian_prod(*[turns] * M.dim).reshape(-1, M.dim))
+    else:
+        generator = torch.Generator().manual_seed(0)
+        grid = M.random_uniform(POSES, generator=generator, dtype=torch.float64)
+    rates = recording.tuning(grid)
+    errors, held = [], []
+    truth = recording.points[dataset.test_rows].double()
+    for x, z in zip(dataset.test.double().split(50), truth.split(50), strict=True):
+        log_joint = rates.log() @ x.mT - rates.sum(1, keepdim=True)
+        posterior = models.posterior_on_grid(M, grid, log_joint)
+        error = M.dist(posterior.centre, z)
+        errors.append(error)
+        held.append(error <= posterior.radius(LEVEL))
+    return {
+        "error": torch.cat(errors).mean().item(),
+        "coverage": torch.cat(held).double().mean().item(),
+    }
+
+
+def coordinates(
+    M: Manifold, fit: Callable[..., Any], recording: Simulation, dataset: Dataset
+) -> dict[str, float]:
+    """The error of angles that a method gives, of the roots of counts, whose variance is even."""
+    assert recording.points is not None
+    train, test = dataset.train.sqrt(), dataset.test.sqrt()
+    found = fit(train, M.dim)
+    truth = recording.points.double()
+    aligned = metrics.align(M, M.from_angles(found(train)), truth[dataset.train_rows])
+    carried = aligned.apply(M.from_angles(found(test)))
+    return {"error": M.dist(carried, truth[dataset.test_rows]).mean().item()}
+
+
+def learned(config: VAE, recording: Simulation, dataset: Dataset) -> dict[str, dict[str, float]]:
+    """The encoder's posterior, and the model's own."""
+    trained = run.train(config, dataset=dataset)
+    found = calibrate(trained, recording.points, level=LEVEL)
+    assert found.refined is not None
+    own = found.record()
+    return {
+        name: {
+            "error": figures["mean_error"],
+            "coverage": figures["coverage"],
+            "radius": figures["mean_radius"],
+        }
+        for name, figures in (("vae", own), ("vae_refined", found.refined))
+    }
+
+
+def measure(kind: str, n: int, gain: float, seed: int, steps: int) -> dict[str, Any]:
+    recording = data.simulate(kind, n + TEST_ROWS, seed=seed, gain=gain)
+    assert recording.manifold is not None
+    M = manifolds.parse(recording.manifold)
+    dataset = data.from_array(
+        recording.x.numpy(), name=kind, test_fraction=TEST_ROWS / (n + TEST_ROWS), seed=seed
+    )
+    start = time.process_time()
+    config = configured(kind, recording.manifold, len(dataset.train), seed, steps)
+    row: dict[str, Any] = {"kind": kind, "samples": n, "gain": gain, "seed": seed}
+    row |= learned(config, recording, dataset)
+    row["seconds"] = time.process_time() - start
+    row["ideal"] = ideal(M, recording, dataset)
+    if isinstance(M, FlatTorus):
+        row["pca"] = coordinates(M, metrics.PrincipalAngles.fit, recording, dataset)
+        try:
+            row["circular"] = coordinates(M, metrics.CircularCoordinates.fit, recording, dataset)
+        except (ModuleNotFoundError, ValueError) as error:
+            row["circular"] = {"error": None, "why": str(error)}
+    return row
+
+
+def read(path: Path) -> dict[str, Any]:
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))
+    return {"command": "tests/benchmarks/decoding.py FILE", "machine": machine("cpu"), "rows": []}
+
+
+def add(path: Path, row: dict[str, Any]) -> None:
+    """Put a row into the file, whoever else writes to it."""
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        content = read(path)
+        content["rows"].append(row)
+        content["summary"] = summary(content["rows"])
+        keep(path, content)
+
+
+METHODS = ("vae", "vae_refined", "pca", "circular", "ideal")
+
+
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means and spreads over seeds, of every kind, gain and number of samples."""
+    cells: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        cells.setdefault((row["kind"], row["gain"], row["samples"]), []).append(row)
+    lines = []
+    for (kind, gain, samples), some in sorted(
+        cells.items(), key=lambda c: (c[0][0], -c[0][1], c[0][2])
+    ):
+        line: dict[str, Any] = {"kind": kind, "gain": gain, "samples": samples, "seeds": len(some)}
+        for method in METHODS:
+            for figure in ("error", "coverage"):
+                values = [
+                    row[method][figure]
+                    for row in some
+                    if row.get(method, {}).get(figure) is not None
+                ]
+                if values:
+                    sd = statistics.stdev(values) if len(values) > 1 else None
+                    line[f"{method}_{figure}"] = {"mean": statistics.mean(values), "sd": sd}
+        lines.append(line)
+    return lines
+
+
+def done(path: Path, kind: str, n: int, gain: float, seed: int) -> bool:
+    wanted = (kind, n, gain, seed)
+    rows = read(path)["rows"]
+    return any((r["kind"], r["samples"], r["gain"], r["seed"]) == wanted for r in rows)
+
+
+def figure(path: Path, picture: Path) -> None:
+    """Error over samples, a panel for every kind and gain."""
+    import matplotlib.pyplot as plt
+
+    from manifold_ae import plots
+
+    lines = [line for line in read(path)["summary"] if line["kind"] != "so3"]
+    kinds, gains = ("ring", "torus"), (1.0, 0.3, 0.1)
+    names = {
+        "pca": "PCA", "circular": "circular coordinates", "vae": "ΔVAE, encoder",
+        "vae_refined": "ΔVAE, own posterior", "ideal": "ideal observer",
+    }  # fmt: skip
+    with plots.style():
+        panels, axes = plt.subplots(
+            2, 3, figsize=(9, 5.2), sharex=True, sharey="row", layout="constrained"
+        )
+        for ax, (kind, gain) in zip(axes.flat, [(k, g) for k in kinds for g in gains], strict=True):
+            cells = [line for line in lines if (line["kind"], line["gain"]) == (kind, gain)]
+            for method, name in names.items():
+                points = [
+                    (c["samples"], c[f"{method}_error"]) for c in cells if f"{method}_error" in c
+                ]
+                if points:
+                    ax.errorbar(
+                        [n for n, _ in points],
+                        [math.degrees(e["mean"]) for _, e in points],
+                        [math.degrees(e["sd"] or 0) for _, e in points],
+                        label=name,
+                        linestyle="--" if method == "ideal" else "-",
+                        color="black" if method == "ideal" else None,
+                        marker="" if method == "ideal" else "o",
+                        markersize=3,
+                    )
+            ax.set(xscale="log", yscale="log", title=f"{kind}, gain {gain:g}")
+        for ax in axes[:, 0]:
+            ax.set_ylabel("mean error, degrees")
+        for ax in axes[-1]:
+            ax.set_xlabel("training rows")
+        panels.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+        plots.save(panels, picture)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--kinds", default="ring,torus,so3")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--figure", type=Path)
+    options = parser.parse_args()
+    if options.figure is not None:
+        figure(options.path, options.figure)
+        return
+    torch.set_num_threads(1)
+    for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
+        for kind in options.kinds.split(","):
+            samples, gains, steps = KINDS[kind]
+            for n in samples:
+                for gain in gains:
+                    if not done(options.path, kind, n, gain, seed):
+                        row = measure(kind, n, gain, seed, steps)
+                        add(options.path, row)
+                        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
