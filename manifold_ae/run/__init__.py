@@ -14,6 +14,7 @@ from typing import Any
 from manifold_ae.experiments import HAE, VAE, Configuration, Diffusion
 from manifold_ae.run import delta_vae, diffusion, homomorphism, seeds
 from manifold_ae.run.base import Run
+from manifold_ae.run.calibration import Calibration, calibrate, regions
 from manifold_ae.run.delta_vae import VAERun
 from manifold_ae.run.diffusion import DiffusionRun
 from manifold_ae.run.files import read_checkpoint, save_arrays, write_json
@@ -25,16 +26,19 @@ from manifold_ae.run.select import table as selection_table
 from manifold_ae.run.traces import TraceData
 
 __all__ = [
+    "Calibration",
     "DiffusionRun",
     "HAERun",
     "Run",
     "SeedsRun",
     "TraceData",
     "VAERun",
+    "calibrate",
     "collect",
     "describe",
     "is_one_of_several",
     "load",
+    "regions",
     "reproduce",
     "save_arrays",
     "select",

@@ -14,7 +14,6 @@ where the posterior is much narrower than that, no region covers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,7 @@ from manifold_ae.data.given import SEEN
 from manifold_ae.data.seeding import generator_for
 from manifold_ae.distributions import HeatKernel
 from manifold_ae.manifolds import Manifold
-from manifold_ae.metrics import align
+from manifold_ae.metrics import align_latents
 from manifold_ae.metrics.distances import gap
 from manifold_ae.models import DeltaVAE, refine
 
@@ -188,6 +187,8 @@ def calibrate(
 
     Raises:
         ValueError: if there are no labels, or they are no positions.
+        NotImplementedError: for manifolds whose isometries are not known; with ``refined``, for
+            those with more than one time.
     """
     if not 0 < level < 1:
         raise ValueError(f"level = {level!r}: expected a probability between 0 and 1")
@@ -211,8 +212,7 @@ def calibrate(
         )
 
     def judged(refined: bool) -> tuple[dict[str, float], str]:
-        carry: Callable[..., Any] = align
-        aligned = carry(M, of("train", refined, kept).centre, train[kept])
+        aligned = align_latents(M, of("train", refined, kept).centre, train[kept])
         found = of("test", refined)
         return judge(found, aligned.apply(found.centre), test), aligned.words
 

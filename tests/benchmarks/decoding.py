@@ -58,7 +58,7 @@ def configured(kind: str, manifold: str, n: int, seed: int, steps: int) -> VAE:
         batch_size=batch,
         lr=3e-3,
         lr_schedule="cosine",
-        kl_warmup=0.0,
+        kl_warmup=0.3,
         encoder_hidden=(128, 128),
         decoder_hidden=(128,),
         restarts=6,
