@@ -260,7 +260,7 @@ def fit(
     until: int | None = None,
     extra: Mapping[str, Any] | None = None,
     progress: bool = True,
-    after_epoch: Callable[[int], Mapping[str, float]] | None = None,
+    after_epoch: Callable[[int, int], Mapping[str, float]] | None = None,
     stopping: Stopping | None = None,
 ) -> Checkpoint:
     """Train ``model`` in place, and return its last checkpoint.
@@ -273,7 +273,8 @@ def fit(
         checkpoint_seconds: at least so long between checkpoints, but for the last.
         resume: go on from here, with the same model, source and schedule.
         extra: plain values and tensors to keep in the checkpoint.
-        after_epoch: further columns of metrics, given the number of epochs done.
+        after_epoch: further columns of metrics, given the number of epochs done and, of several
+            models, the place of the one that a row is of; else 0.
         stopping: what may end training early; the model then has the weights that it chose, and so
             has the last checkpoint. Its state is kept in ``extra["stopping"]``.
 
@@ -351,11 +352,15 @@ def fit(
             check_parameters(model, epoch + 1, lost)
             common: dict[str, float] = dict(schedule.weights((epoch + 1) / epochs))
             common["seconds"] = time.monotonic() - started
-            if after_epoch is not None:
-                common |= after_epoch(epoch + 1)
             judged = None if stopping is None else stopping.look(model, epoch + 1, lost, fabric)
             history += [
-                {"epoch": epoch + 1, **row, **(judged[k] if judged else {}), **common}
+                {
+                    "epoch": epoch + 1,
+                    **row,
+                    **(judged[k] if judged else {}),
+                    **common,
+                    **(after_epoch(epoch + 1, k) if after_epoch is not None else {}),
+                }
                 for k, row in rows.items()
                 if k not in lost
             ]

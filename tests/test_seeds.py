@@ -15,7 +15,7 @@ from matplotlib.image import imread
 
 from manifold_ae import run
 from manifold_ae.cli import main
-from manifold_ae.experiments import HAE, VAE
+from manifold_ae.experiments import HAE, VAE, Diffusion
 from manifold_ae.models import DeltaVAE
 from manifold_ae.run.seeds import SeedsRun
 from manifold_ae.training import Checkpoint
@@ -152,8 +152,8 @@ def test_a_group_goes_on_as_if_never_stopped(group, tmp_path, monkeypatch):
 def test_a_seed_that_diverges_is_named_and_stops_nothing(tmp_path, monkeypatch):
     original = run.delta_vae.build_model
 
-    def build(config: VAE, shape: Any) -> DeltaVAE:
-        model = original(config, shape)
+    def build(config: VAE, *given: Any) -> DeltaVAE:
+        model = original(config, *given)
         if config.seed == 5:
             with torch.no_grad():
                 next(model.parameters()).fill_(math.nan)
@@ -191,6 +191,29 @@ def test_a_homomorphism_autoencoder_too(tmp_path):
     ]
     assert extra[0]["trials"] == pytest.approx(extra[1]["trials"], rel=1e-5)
     assert extra[0].keys() == extra[1].keys()
+
+
+def test_a_diffusion_model_too(tmp_path):
+    config = Diffusion(
+        data="moons", width=8, depth=1, embedding=4, epochs=2, steps_per_epoch=4, batch_size=32,
+        num_samples=50, directions=4, calls=5, device="cpu", seed=3, seeds=2,
+    )  # fmt: skip
+    trained = run.train(config, tmp_path / "group")
+    metrics = trained.finish()
+    assert list(metrics["seeds"]) == ["3", "4"]
+    for seed in (3, 4):
+        alone = run.train(config.replace(seed=seed, seeds=1))
+        own = run.load(tmp_path / "group" / f"seed-{seed}", device="cpu")
+        for row, other in zip(own.history, alone.history, strict=True):
+            assert list(row) == list(other)
+            for name in ("loss", "mse", "test_loss", "test_mse"):
+                assert row[name] == pytest.approx(other[name], rel=1e-4)
+        for name, value in alone.model.state_dict().items():
+            torch.testing.assert_close(own.model.state_dict()[name], value, rtol=1e-4, atol=1e-6)
+    assert (tmp_path / "group" / "figures" / "samples.png").exists()
+    assert "2 seeds, 3 to 4, as one computation\nfirst step: loss" in run.describe(config)
+    with pytest.raises(ValueError, match="compile with seeds = 2"):
+        config.replace(compile=True)
 
 
 def test_what_one_step_would_be_is_told(monkeypatch):

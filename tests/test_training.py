@@ -128,7 +128,7 @@ def test_an_epoch_is_a_row(train, tmp_path):
         epochs=3,
         folder=tmp_path,
         extra={"note": "kept"},
-        after_epoch=lambda k: seen.append(k) or {"extra": 10.0 * k},
+        after_epoch=lambda k, _: seen.append(k) or {"extra": 10.0 * k},
     )
     assert len(model.calls) == 15
     assert all(call["training"] for call in model.calls)

@@ -49,6 +49,9 @@ def fields(kind: type[Configuration]) -> Callable[..., Callable[..., Any]]:
     return field
 
 
+SEEDS = "Runs with as many seeds, from --seed on, at once: RUN/seed-S."
+
+
 def _training(
     field: Callable[..., Callable[..., Any]], score: str | None
 ) -> list[Callable[..., Any]]:
@@ -58,7 +61,7 @@ def _training(
         if score is None
         else [
             field("kl_warmup", help="Part of training over which the KL's weight rises to 1."),
-            field("seeds", help="Runs with as many seeds, from --seed on, at once: RUN/seed-S."),
+            field("seeds", help=SEEDS),
             field("restarts", help=f"Short trials, of which the best by {score} goes on."),
             field("restart_epochs", help="Epochs of a trial."),
         ]
@@ -215,6 +218,7 @@ def _diffusion_options(command: Callable[..., Any]) -> Callable[..., Any]:
             field("calls", help="Calls of the denoiser for a sample."),
             field("eta", help="η of the steps of sampling."),
             field("num_samples", help="Samples held against the data in the end."),
+            field("seeds", help=SEEDS),
             *_training(field, None),
             *_running(),
         ],

@@ -43,6 +43,8 @@ class Diffusion(Configuration):
     lr: float = 1e-3
     lr_schedule: str = "cosine"
     seed: int = 0
+    #: Runs with as many seeds, from ``seed`` on, as one computation.
+    seeds: int = 1
 
     # Where it runs.
     device: str = "auto"
@@ -70,7 +72,7 @@ class Diffusion(Configuration):
         }
         positive = (
             "steps", "width", "depth", "embedding", "epochs", "batch_size", "steps_per_epoch",
-            "lr", "devices", "calls", "num_samples", "directions",
+            "lr", "devices", "calls", "num_samples", "directions", "seeds",
         )  # fmt: skip
         if self.calls > self.steps:
             raise ValueError(

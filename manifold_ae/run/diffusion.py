@@ -1,8 +1,9 @@
 """Runs of a diffusion model: built, trained, evaluated, sampled, drawn."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,8 +18,10 @@ from manifold_ae.experiments import Diffusion
 from manifold_ae.models import DiffusionModel
 from manifold_ae.nn import MLPDenoiser
 from manifold_ae.run.base import Run
-from manifold_ae.run.files import existing_checkpoint, prepare_together
-from manifold_ae.training import Checkpoint, Schedule, Source, fit, make_fabric, write_aside
+from manifold_ae.run.files import prepare_together
+from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
+from manifold_ae.run.trials import train_together
+from manifold_ae.training import Checkpoint, Schedule, Source, make_fabric, write_aside
 
 __all__ = [
     "DiffusionRun",
@@ -50,6 +53,7 @@ class DiffusionRun(Run):
     scaling: Scaling
     dataset: Dataset | None = None
     dataset_name: str = ""
+    shared: ClassVar[tuple[str, ...]] = ("dataset",)
 
     def load_data(self) -> None:
         self.data()
@@ -350,8 +354,11 @@ def train(
     progress: bool = False,
     dataset: Dataset | None = None,
     checkpoint_seconds: float = 10.0,
-) -> DiffusionRun:
+) -> Run:
     """Train a diffusion model as configured, and keep it in ``folder`` if one is given.
+
+    Returns:
+        A ``DiffusionRun``; of several seeds, a ``SeedsRun``.
 
     Raises:
         ValueError: if the configuration does not fit the data, the data once scaled do not fit the
@@ -363,42 +370,55 @@ def train(
     scaling = Scaling.fit(config.scaling, dataset.train, dataset.value_range)
     test = scaling.apply(dataset.test)
     # What cannot be trained is refused here, before anything is written.
-    model = build_model(config, dataset.shape)
-    model.schedule.require_scaled(scaling.apply(dataset.train))
+    make_schedule(config).require_scaled(scaling.apply(dataset.train))
     folder = prepare_together(fabric, folder, config, resume)
-    if config.compile:
-        model.compile()
-    last = fit(
-        model,
-        make_source(config, dataset, scaling, fabric),
-        epochs=config.epochs,
+    source: Any = make_source(config, dataset, scaling, fabric)
+
+    def test_loss(model: Any) -> Callable[[int, int], dict[str, float]]:
+        def after(_: int, k: int) -> dict[str, float]:
+            own = model if config.seeds == 1 else model.model(k)
+            return _test_loss(own, test, TESTED, "test_")
+
+        return after
+
+    model, last = train_together(
+        members_of(config),
+        lambda config: build_model(config, dataset.shape),
+        lambda config: source.seeded(config.seed),
+        lambda row: -row["loss"],
         schedule=Schedule(config.lr, config.lr_schedule, kl_warmup=None),
         fabric=fabric,
-        seed=config.seed,
         folder=folder,
-        checkpoint_seconds=checkpoint_seconds,
-        resume=existing_checkpoint(folder) if resume else None,
-        extra={
-            "kind": "diffusion",
-            "config": config.to_mapping(),
-            "scaling": scaling.state_dict(),
-            "event_shape": list(dataset.shape),
-            "dataset": dataset.name,
-        },
+        resume=resume,
+        extra=extra_of(
+            config,
+            {
+                "kind": "diffusion",
+                "config": config.to_mapping(),
+                "scaling": scaling.state_dict(),
+                "event_shape": list(dataset.shape),
+                "dataset": dataset.name,
+            },
+        ),
         progress=progress,
-        after_epoch=lambda _: _test_loss(model, test, TESTED, "test_"),
+        checkpoint_seconds=checkpoint_seconds,
+        after_epoch=test_loss,
     )
-    return DiffusionRun(
-        folder=folder,
-        config=config,
-        model=model,
-        scaling=scaling,
-        device=fabric.device,
-        history=last.history,
-        dataset=dataset,
-        dataset_name=dataset.name,
-        is_main=fabric.is_global_zero,
-    )
+
+    def make(config: Diffusion, model: Any, last: Checkpoint, folder: Path | None) -> DiffusionRun:
+        return DiffusionRun(
+            folder=folder,
+            config=config,
+            model=model,
+            scaling=scaling,
+            device=fabric.device,
+            history=last.history,
+            dataset=dataset,
+            dataset_name=dataset.name,
+            is_main=fabric.is_global_zero,
+        )
+
+    return assemble(config, model, last, folder, fabric, make)
 
 
 def describe(config: Diffusion) -> str:
@@ -418,7 +438,11 @@ def describe(config: Diffusion) -> str:
         f"{dataset!r}\n"
         f"{model.schedule!r}, {parameters:,} parameters, on {fabric.device}\n"
         f"{len(source)} steps an epoch, {len(source) * config.epochs:,} in all\n"
-        f"first step: " + ", ".join(f"{k} {v.item():.4g}" for k, v in terms.items())
+        + seeds_line(
+            config, lambda config: build_model(config, dataset.shape).to(fabric.device), source
+        )
+        + "first step: "
+        + ", ".join(f"{k} {v.item():.4g}" for k, v in terms.items())
     )
 
 

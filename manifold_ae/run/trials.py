@@ -6,7 +6,7 @@ run which goes on from a checkpoint repeats bit for bit holds for the whole.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +47,20 @@ def train_together(
     progress: bool,
     checkpoint_seconds: float,
     stopping: Stopping | None = None,
+    after_epoch: Callable[[Any], Callable[[int, int], Mapping[str, float]]] | None = None,
 ) -> tuple[Any, Checkpoint]:
     """A trained model and its last checkpoint; of several configurations, ``Replicas`` of them.
 
     Arguments:
         configs: equal but for ``seed``; with ``epochs``, ``restarts``, ``restart_epochs``,
-            ``precision`` and ``compile``.
+            ``precision`` and ``compile``; those without ``restarts`` have no trials.
         build: the untrained model of a configuration.
         make_source: its batches.
         quality: of an epoch's row of metrics, by which the best trial is chosen; more is better.
             A trial that diverged has −∞.
         extra: kept in every checkpoint; what the trials reached is added.
         stopping: what may end training early; trials are as long as they are said to be.
+        after_epoch: makes what ``fit`` takes under this name, given the model that is trained.
 
     Raises:
         NonFiniteLossError: when every model diverged.
@@ -87,11 +89,12 @@ def train_together(
             extra=extra,
             progress=progress,
             stopping=stopping if until is None else None,
+            after_epoch=None if after_epoch is None else after_epoch(model),
         )
         return model, last
 
     start = existing_checkpoint(folder) if resume else None
-    count = configs[0].restarts
+    count = getattr(configs[0], "restarts", 1)
     if count == 1:
         return attempt(configs, folder, start, None)
     trials = [
