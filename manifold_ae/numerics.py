@@ -7,13 +7,14 @@ textbook formula is not; each has a test of that limit.
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
 import torch
 from torch import Tensor
 
 __all__ = [
+    "LAWS",
     "Fused",
     "arc_over_sine",
     "axial_norm",
@@ -55,10 +56,14 @@ class Fused(torch.autograd.Function):
     It is called by ``Subclass.of(*arguments)``, which picks between torch's two ways to apply a
     function: the one that ``torch.func`` and ``torch.compile`` take, and the one that costs a
     quarter of it.
+
+    Where the derivative is a value that is looked up, and cannot be differentiated itself,
+    ``first_only`` names what it is of; asking for the second is then an error.
     """
 
     generate_vmap_rule = True
     constants = 0
+    first_only = ""
     _direct: Any
 
     @staticmethod
@@ -82,7 +87,14 @@ class Fused(torch.autograd.Function):
             ctx.save_for_backward(*inputs[n:], *output[1:])
 
         def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+            if cls.first_only:
+                refuse_second_derivatives(cls.first_only)
             gradients = cls.derivative(gradient, *ctx.constants, *ctx.saved_tensors)
+            if cls.first_only and torch._C._are_functorch_transforms_active():
+                points = ctx.saved_tensors[: len(gradients)]
+                gradients = tuple(
+                    g if g is None else _Last.apply(cls.first_only, g, *points) for g in gradients
+                )
             return (None,) * n + gradients
 
         def direct(ctx: Any, *arguments: Any) -> Tensor:
@@ -105,10 +117,39 @@ class Fused(torch.autograd.Function):
         return cls._direct.apply(*arguments)
 
 
+class _Last(torch.autograd.Function):
+    """A derivative at some points, which has none along them.
+
+    ``torch.func`` differentiates with the graph kept in any case: only a second derivative gets
+    here. Along the gradient that came in, the derivative is linear, and goes through.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(of: str, derivative: Tensor, *points: Tensor) -> Tensor:
+        return derivative.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.of = inputs[0]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        if any(ctx.needs_input_grad[2:]):
+            raise RuntimeError(f"{ctx.of} have first derivatives only, torch.func's too")
+        return None, gradient, *[None] * (len(ctx.needs_input_grad) - 2)
+
+
+#: What mostly has its derivatives from a table.
+LAWS = "the samplers and divergences of these laws"
+
+
 class _WithSlopes(Fused):
     """``function(*points)`` returns the value and a slope for every point, all of one shape."""
 
     constants = 1
+    first_only = LAWS
 
     @staticmethod
     def value(*arguments: Any) -> tuple[Tensor, ...]:
@@ -117,38 +158,40 @@ class _WithSlopes(Fused):
 
     @staticmethod
     def derivative(gradient: Tensor, *arguments: Any) -> tuple[Tensor | None, ...]:
-        refuse_second_derivatives()
         slopes = arguments[1 + len(arguments) // 2 :]
         return tuple(gradient * slope for slope in slopes)
 
 
-def refuse_second_derivatives(of: str = "the samplers and divergences of these laws") -> None:
+def refuse_second_derivatives(of: str) -> None:
     """Raise in a backward pass that is to be differentiated again, rather than be silently wrong.
 
-    torch.func differentiates with the graph kept in any case, and is let through.
+    torch.func differentiates with the graph kept in any case, and is let through: see ``_Last``.
     """
     if torch.is_grad_enabled() and not torch._C._are_functorch_transforms_active():
         raise RuntimeError(f"{of} have first derivatives only; create_graph=True is not supported")
 
 
-class _Once(Fused):
+@cache
+def _once(of: str) -> type[Fused]:
     """The identity, whose derivative is not to be differentiated."""
 
-    constants = 1
+    class Once(Fused):
+        first_only = of
 
-    @staticmethod
-    def value(*arguments: Any) -> tuple[Tensor, ...]:
-        return (arguments[1].clone(),)
+        @staticmethod
+        def value(*arguments: Any) -> tuple[Tensor, ...]:
+            return (arguments[0].clone(),)
 
-    @staticmethod
-    def derivative(gradient: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
-        refuse_second_derivatives(arguments[0])
-        return (gradient,)
+        @staticmethod
+        def derivative(gradient: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+            return (gradient,)
+
+    return Once
 
 
 def differentiable_once(x: Tensor, of: str) -> Tensor:
     """x; a backward pass through it that keeps the graph raises, and names what it is ``of``."""
-    return _Once.of(of, x)
+    return _once(of).of(x)
 
 
 def with_slopes(function: Callable[..., tuple[Tensor, ...]], *points: Tensor) -> Tensor:

@@ -37,16 +37,16 @@ from manifold_ae.heat.homogeneous import radial
 from manifold_ae.heat.kernel import Generic, kl_uniform, log_kernel
 from manifold_ae.manifolds import SO3, FlatTorus, Manifold, Product, Quotient, Sphere
 from manifold_ae.numerics import (
+    LAWS,
     Fused,
     built_once,
     cos_sqrt,
     expm1_defect,
-    refuse_second_derivatives,
     sinc_sqrt,
     with_slopes,
 )
 
-__all__ = ["MAX_DIM", "by_cubature", "cubature"]
+__all__ = ["MAX_DIM", "by_cubature", "cubature", "from_densities", "geodesic_rule", "have_met"]
 
 #: Points of Gauss' rule in each direction, by the dimension.
 POINTS = {1: 48, 2: 40, 3: 24}
@@ -300,6 +300,7 @@ class _Cubature(Fused):
     """K with its slopes, found together and a part of the batch at a time."""
 
     constants = 3
+    first_only = LAWS
 
     @staticmethod
     def value(
@@ -324,7 +325,6 @@ class _Cubature(Fused):
 
     @staticmethod
     def derivative(gradient: Tensor, *arguments: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_derivatives()
         return tuple(
             gradient.reshape(gradient.shape + (1,) * (slope.dim() - gradient.dim())) * slope
             for slope in arguments[-2:]
@@ -345,16 +345,33 @@ def _with_slopes(
 def _evaluate(quotient: Quotient, points: int, x: Tensor, t: Tensor) -> Tensor:
     """K of a part of the batch, float64."""
     value = kl_uniform(quotient.cover, x, t) - math.log(quotient.order)
-    longest = t.detach().reshape(len(t), -1).amax(-1)
-    meeting = (~(longest * 8 * APART < quotient.shortest_loop**2)).nonzero().squeeze(-1)
+    meeting = have_met(quotient, t.detach().reshape(len(t), -1).amax(-1)).nonzero().squeeze(-1)
     if not len(meeting):
         return value
     log_p, weight = log_densities(quotient.cover, x[meeting], t[meeting], points, quotient)
+    return value.index_put((meeting,), from_densities(value[meeting], log_p, weight))
+
+
+def have_met(quotient: Quotient, t: Tensor) -> Tensor:
+    """Whether the images of a point have met at times t, of shape ``(*)``."""
+    return ~(t * 8 * APART < quotient.shortest_loop**2)
+
+
+def from_densities(apart: Tensor, log_p: Tensor, weight: Tensor) -> Tensor:
+    """K by (1) and (2), of shape ``(n)``.
+
+    Args:
+        apart: K_M − log|Γ|, of shape ``(n)``.
+        log_p: of every g at every node, the identity first, of shape ``(order, n, N)``.
+        weight: of the nodes, of shape ``(n, N)``.
+    """
     summed = torch.logsumexp(log_p, 0)
-    early = value[meeting] + ((summed - log_p[0]) * weight).sum(-1)
-    log_f = summed - math.log(quotient.order)
-    # log f + 1/f − 1; where (1) is taken instead, this must not overflow.
+    early = apart + ((summed - log_p[0]) * weight).sum(-1)
     near = early.detach() < SWITCH
+    if not bool(near.any()):
+        return early
+    log_f = summed - math.log(len(log_p))
+    # log f + 1/f − 1; where (1) is taken instead, this must not overflow.
     small = torch.where(near.unsqueeze(-1), log_f, 0.0)
     late = (small.square() * expm1_defect(-small) * weight).sum(-1)
-    return value.index_put((meeting,), torch.where(near, late, early))
+    return torch.where(near, late, early)

@@ -22,7 +22,7 @@ from manifold_ae.heat.kernel import (
 from manifold_ae.heat.sphere_tables import divergence_table, radius_table
 from manifold_ae.heat.tables import Table1
 from manifold_ae.manifolds import FlatTorus, Manifold, Sphere
-from manifold_ae.numerics import Fused, refuse_second_derivatives
+from manifold_ae.numerics import LAWS, Fused
 
 __all__ = ["GeodesicStep", "Tabulated", "check_dimension", "divergence", "expanded", "radial"]
 
@@ -50,6 +50,7 @@ class Tabulated(Fused):
     """K(t) = softplus(table(log t)), the table being ``build(*key)``."""
 
     constants = 2
+    first_only = LAWS
 
     @staticmethod
     def value(build: Callable[..., Table1], key: tuple[Any, ...], t: Tensor) -> tuple[Tensor, ...]:
@@ -60,7 +61,6 @@ class Tabulated(Fused):
     def derivative(
         gradient: Tensor, build: Callable[..., Table1], key: tuple[Any, ...], *saved: Tensor
     ) -> tuple[Tensor]:
-        refuse_second_derivatives()
         t, logit, slope = saved
         return (gradient * slope * torch.sigmoid(logit) / t,)
 
@@ -102,6 +102,7 @@ class GeodesicStep(Fused):
     """
 
     constants = 1
+    first_only = LAWS
 
     @staticmethod
     def value(dim: int, x: Tensor, t: Tensor, v: Tensor) -> tuple[Tensor, ...]:
@@ -115,7 +116,6 @@ class GeodesicStep(Fused):
 
     @staticmethod
     def derivative(gradient: Tensor, dim: int, *saved: Tensor) -> tuple[Tensor, ...]:
-        refuse_second_derivatives()
         x, t, _, direction, cosine, sine, length, radius, along_length, along_log_time = saved
         along = (gradient * direction).sum(-1, keepdim=True)
         by_radius = cosine * along - sine * (gradient * x).sum(-1, keepdim=True)
@@ -131,6 +131,7 @@ class _SphereStep(Fused):
     """``GeodesicStep`` with v the tangent part of ambient noise: continuous in x."""
 
     constants = 1
+    first_only = LAWS
 
     @staticmethod
     def value(dim: int, x: Tensor, t: Tensor, noise: Tensor) -> tuple[Tensor, ...]:

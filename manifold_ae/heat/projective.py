@@ -24,7 +24,7 @@ from manifold_ae.heat import sphere
 from manifold_ae.heat.homogeneous import GeodesicStep, check_dimension, divergence, radial
 from manifold_ae.heat.kernel import brownian_step, kl_uniform, log_kernel, noise_shape
 from manifold_ae.manifolds import SO3, RealProjective
-from manifold_ae.numerics import Fused, built_once, refuse_second_derivatives
+from manifold_ae.numerics import LAWS, Fused, built_once
 
 __all__ = ["odd_tangent"]
 
@@ -111,6 +111,8 @@ def _(manifold: SO3) -> tuple[int, ...]:
 class _RotationVector(Fused):
     """ω = 2 r v/ρ with r = G_t(ρ) on S³ at a quarter of the time: of a length corrected from χ."""
 
+    first_only = LAWS
+
     @staticmethod
     def value(t: Tensor, v: Tensor) -> tuple[Tensor, ...]:
         length = torch.linalg.vector_norm(v, dim=-1)
@@ -120,7 +122,6 @@ class _RotationVector(Fused):
 
     @staticmethod
     def derivative(gradient: Tensor, *saved: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_derivatives()
         t, v, length, ratio, along_length, along_log_time = saved
         by_ratio = ratio.squeeze(-1) * (gradient * v).sum(-1)
         by_v = None

@@ -24,7 +24,7 @@ from manifold_ae.heat.revolution import crossover, spectrum
 from manifold_ae.heat.revolution_modes import CUT
 from manifold_ae.heat.tables import Table2
 from manifold_ae.manifolds import Revolution
-from manifold_ae.numerics import Fused, built_once, refuse_second_derivatives
+from manifold_ae.numerics import LAWS, Fused, built_once
 
 __all__ = ["divergence", "divergence_table"]
 
@@ -196,6 +196,7 @@ class _Divergence(Fused):
     """K(α, t) = softplus(table(x, log t)), x = cos α or α."""
 
     constants = 1
+    first_only = LAWS
 
     @staticmethod
     def value(manifold: Revolution, x: Tensor, t: Tensor) -> tuple[Tensor, ...]:
@@ -205,7 +206,6 @@ class _Divergence(Fused):
 
     @staticmethod
     def derivative(gradient: Tensor, *arguments: Tensor) -> tuple[Tensor, Tensor]:
-        refuse_second_derivatives()
         t, logit, along, slope = arguments[2:]
         by_logit = gradient * torch.sigmoid(logit)
         return by_logit * along, by_logit * slope / t

@@ -10,7 +10,7 @@ from torch import Tensor
 from manifold_ae.manifolds import torus_geodesics as geodesics
 from manifold_ae.manifolds.profile import Profile
 from manifold_ae.manifolds.revolution import Revolution
-from manifold_ae.numerics import Fused, normalise, refuse_second_derivatives
+from manifold_ae.numerics import Fused, normalise
 
 __all__ = ["EmbeddedTorus"]
 
@@ -270,6 +270,7 @@ class _Velocities(Fused):
     """
 
     constants = 2
+    first_only = "the shortest geodesics of EmbeddedTorus"
 
     @staticmethod
     def value(*arguments: Any) -> tuple[Tensor, ...]:
@@ -292,7 +293,6 @@ class _Velocities(Fused):
 
     @staticmethod
     def derivative(gradient: Tensor, *saved: Any) -> tuple[Tensor | None, ...]:
-        refuse_second_derivatives("the shortest geodesics of EmbeddedTorus")
         major, minor, _, other, turn, start, end, first, forward, backward = saved
         tiny = torch.finfo(first.dtype).eps
         inverse = 1 / torch.where(first.abs() < tiny, tiny, first)
