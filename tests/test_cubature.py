@@ -13,7 +13,7 @@ from manifold_ae.distributions import HeatKernel, RiemannianUniform
 from manifold_ae.groups import finite
 from manifold_ae.heat import cubature, sphere
 from manifold_ae.heat.cubature import by_cubature
-from manifold_ae.heat.lens import first_plane
+from manifold_ae.heat.lens import column, first_plane
 from manifold_ae.manifolds import (
     SO3,
     FlatTorus,
@@ -217,6 +217,18 @@ def test_lens_spaces_are_told_from_others():
     prism = Quotient(Sphere(3), [turns(math.pi / 2, math.pi / 2), swap])
     assert first_plane(prism) is None
     assert first_plane(GLIDED) is None
+
+
+@pytest.mark.parametrize("t", [1e-3, 0.03, 0.1, 0.3, 1.0, 3.0])
+@pytest.mark.parametrize("quotient", [UNEVEN, lens(7, 3)], ids=["L(5,2)", "L(7,3)"])
+def test_half_of_the_nodes_serve_a_lens_space(quotient, t):
+    """Its rule, of one time and many points, against that of any quotient, point by point."""
+    plane = first_plane(quotient)
+    across, along = (torch.tensor(np.linalg.eigh(plane)[1][:, k]) for k in (0, -1))
+    c = torch.tensor([0.0, 0.2, 0.5, 1.0], dtype=torch.float64).unsqueeze(-1)
+    x, t = c.sqrt() * along + (1 - c).sqrt() * across, torch.tensor(t, dtype=torch.float64)
+    found = column(quotient, x, along, across, t) * torch.exp(-8 * t)
+    torch.testing.assert_close(found, by_cubature(quotient, x, t.expand(4)), rtol=2e-4, atol=3e-5)
 
 
 @pytest.mark.slow
