@@ -636,6 +636,23 @@ def test_reconstructions_stand_below_their_originals(channels):
     render(figure)
 
 
+def test_what_is_missing_of_originals_is_left_blank():
+    rows = np.arange(12.0).reshape(2, 6)
+    holed = np.where(np.arange(6) == 2, np.nan, rows)
+    figure = plots.reconstructions(holed, rows, gaps=True)
+    original, rebuilt = panels(figure)[0].lines
+    assert np.isnan(original.get_ydata()[2])
+    assert np.isfinite(rebuilt.get_ydata()).all()
+    pictures = np.where(np.arange(4) == 1, np.nan, np.full((3, 4, 4), 0.5))
+    assert plots.reconstructions(pictures, np.full((3, 4, 4), 0.5), gaps=True)
+    with pytest.raises(ValueError, match="2 entries of 12 that are not finite"):
+        plots.reconstructions(holed, rows)
+    with pytest.raises(ValueError, match="1 entries of 12 that are not finite"):
+        plots.reconstructions(np.where(rows == 3, np.inf, holed), rows, gaps=True)
+    with pytest.raises(ValueError, match="reconstructions has 2 entries"):
+        plots.reconstructions(rows, holed, gaps=True)
+
+
 def test_features_and_their_reconstructions_are_overlaid_lines():
     before = torch.rand(9, 30, generator=torch.Generator().manual_seed(0))
     figure = plots.reconstructions(before, before + 1, count=6)
