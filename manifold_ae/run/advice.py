@@ -15,8 +15,8 @@ from manifold_ae.experiments import VAE
 __all__ = ["before", "say", "verdict"]
 
 #: Rows for each dimension of the latent space, from which a ΔVAE was seen to be on a par with
-#: principal components: in a trial a ring of 30 Poisson neurons was decoded to 14–35° from 100 rows, where
-#: these reach 12°, and as well from 500.
+#: principal components: in a trial a ring of 30 Poisson neurons was decoded to 14–35° from 100
+#: rows, where these reach 12°, and as well from 500.
 ROWS_PER_DIMENSION = 500
 #: Σ (x − μ)²/Σ Var(x | z) above which counts are called overdispersed.
 DISPERSED = 1.5
