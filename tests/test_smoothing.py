@@ -12,7 +12,7 @@ from manifold_ae import data, heat, manifolds
 from manifold_ae.distributions import HeatKernel
 from manifold_ae.models import BrownianPrior, DeltaVAE, likelihoods, smoothing
 from manifold_ae.models.lattices import lattice
-from manifold_ae.models.smoothing import forward_backward, smooth
+from manifold_ae.models.smoothing import forward_backward, likeliest_rate, smooth
 from manifold_ae.nn import MLP
 
 INF = math.inf
@@ -154,7 +154,7 @@ def test_on_a_line_it_is_the_kalman_smoother():
         back = variances[k] / spread
         means[k] = means[k] + back * (means[k + 1] - ahead)
         variances[k] = variances[k] + back**2 * (variances[k + 1] - spread)
-    mean, time = smoothing._moments(M, grid.points, gamma)
+    mean, time = smoothing.moments(M, grid.points, gamma)
     assert_close(mean[:, 0], torch.stack(means), rtol=0, atol=1e-6)
     assert_close(time[:, 0], torch.stack(variances), rtol=0, atol=1e-6)
     assert_close(evidence, log_p, rtol=0, atol=1e-5)
@@ -287,6 +287,21 @@ def test_the_encoders_bound_is_below_the_evidence():
         bounds = [vae.loss(x, elapsed=elapsed.float())["elbo"].item() * 12 for _ in range(50)]
     evidence = smooth(vae, x, elapsed, count=300).log_evidence
     assert sum(bounds) / 50 < evidence
+
+
+@pytest.mark.parametrize("unit", [1.0, 0.1])
+def test_the_likeliest_rate_is_that_of_the_motion(unit):
+    vae = model("circle", features=16)
+    _, x, elapsed = observed(vae, 250, 0.05)
+    rate = likeliest_rate(vae, x, unit * elapsed, count=120)
+    assert 0.6 < rate * unit / 0.05 < 1.6
+    evidence = [
+        smooth(vae, x, unit * elapsed, rate=r, count=120).log_evidence
+        for r in (rate / 3, rate, 3 * rate)
+    ]
+    assert evidence[1] > max(evidence[0], evidence[2])
+    with pytest.raises(ValueError, match="no row follows another"):
+        likeliest_rate(vae, x, torch.full((250,), INF))
 
 
 @pytest.mark.parametrize(

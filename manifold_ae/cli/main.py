@@ -92,22 +92,33 @@ def evaluate(folder: Path, num_samples: int | None, topology: bool, device: str)
 )
 @click.option("--covariates", help="What holds those of these rows, if not as in training.")
 @click.option("--exposure", help="Likewise.")
+@click.option("--groups", help="Likewise, of trials.")
+@click.option("--times", help="Likewise, of time stamps.")
+@click.option("--smooth", is_flag=True, help="Let the rows before and after tell of each row.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    help="Of the motion: variance per unit of time.",
+)
+@click.option("--points", "count", type=click.IntRange(1), help="To smooth over, about so many.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("latents.npz"))
 @_DEVICE
 def encode(
     folder: Path,
     path: str,
-    covariates: str | None,
-    exposure: str | None,
     output: Path,
     device: str,
+    **options: Any,
 ) -> None:
     """Latents of every row of a data file: of a ΔVAE points, angles, posterior times and radii; of
-    an HAE those of every observation of the traces."""
+    an HAE those of every observation of the traces.
+
+    With --smooth, rows are in the order of time, and each lies where all of them say, by a motion
+    on the manifold, at the rate that makes the rows likeliest, or at --rate.
+    """
     from manifold_ae import run
 
-    options = {"covariates": covariates, "exposure": exposure}
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value}
     arrays = run.load(folder, device=device).encode_file(path, **given)
     run.save_arrays(output, arrays)
     shapes = ", ".join(f"{name} {value.shape}" for name, value in arrays.items())

@@ -139,6 +139,7 @@ def _vae_options(command: Callable[..., Any]) -> Callable[..., Any]:
             field("padding", type=click.Choice(PADDINGS), help="Border, for --network conv."),
             field("posterior", type=click.Choice(POSTERIORS), help="Posterior."),
             field("divergence", type=click.Choice(DIVERGENCES), help="KL term of the loss."),
+            field("sequence", help="Rows of a window of a prior along time; 0 for none."),
             field("num_importance", help="Posterior samples of the bound trained; 1 for the ELBO."),
             field("time_bound", type=click.Choice(["soft", "paper"]), help="Bound on log t."),
             field("picture", type=click.Choice(["simple", "fourier"]), help="For --data torus."),

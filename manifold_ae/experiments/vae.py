@@ -55,6 +55,8 @@ class VAE(Configuration):
     divergence: str = "auto"
     #: Posterior samples of the importance-weighted bound that is trained; 1 for the ELBO.
     num_importance: int = 1
+    #: Rows of a window of a prior along time, whose rate is learned; 0 for rows without an order.
+    sequence: int = 0
     #: "soft" or "paper": see models.heads.PosteriorHead.
     time_bound: str = "soft"
     initial_time: float = 0.02
@@ -130,7 +132,12 @@ class VAE(Configuration):
                 raise ValueError(f"{name} = {getattr(self, name)!r}: expected between 0 and 1")
         if not 0 <= self.kl_warmup <= 1:
             raise ValueError(f"kl_warmup = {self.kl_warmup!r}: expected a part of training, 0 to 1")
-        least_zero = ("noise", "patience", "seed", "split_seed", "picture_seed")
+        if self.sequence and (self.sequence < 2 or self.num_importance > 1):
+            raise ValueError(
+                f"sequence = {self.sequence}: expected a window of at least 2 rows, or 0; and "
+                f"num_importance = 1, not {self.num_importance}"
+            )
+        least_zero = ("noise", "patience", "seed", "sequence", "split_seed", "picture_seed")
         self._require(choices=choices, positive=positive, least_zero=least_zero)
         self._check_network(self.network)
         if self.start == "spread" and self.network == "circular":

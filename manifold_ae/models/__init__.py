@@ -12,7 +12,7 @@ from manifold_ae.models.lattices import Lattice, lattice
 from manifold_ae.models.one_step import ElementStep, OneStep, PointStep
 from manifold_ae.models.refinement import WeightedPosterior, posterior_on_grid, refine
 from manifold_ae.models.sequence import BrownianPrior
-from manifold_ae.models.smoothing import Smoothed, forward_backward, smooth
+from manifold_ae.models.smoothing import Smoothed, forward_backward, likeliest_rate, smooth
 from manifold_ae.models.starting import begin_at, spread_locations
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "forward_backward",
     "known_divergence",
     "lattice",
+    "likeliest_rate",
     "likelihoods",
     "posterior_on_grid",
     "refine",

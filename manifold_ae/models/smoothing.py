@@ -37,7 +37,7 @@ from manifold_ae.manifolds import SO3, Euclidean, FlatTorus, Manifold, RealProje
 from manifold_ae.models.delta_vae import DeltaVAE
 from manifold_ae.models.lattices import Lattice, lattice
 
-__all__ = ["Smoothed", "forward_backward", "smooth"]
+__all__ = ["Smoothed", "forward_backward", "likeliest_rate", "moments", "smooth"]
 
 #: Messages this far below their greatest, in nats, are not told apart in a matrix product.
 FLOOR = 640.0
@@ -58,6 +58,10 @@ TABLE = 2**14
 ELEMENTS = 2**22
 #: A step of the chain shorter than this many spacings is not resolved.
 RESOLVED = 0.5
+#: Rates that are tried, and halvings of the interval about the best of them.
+TRIED, REFINED = 8, 4
+#: A variance after which hardly anything is known of where a motion began.
+LONGEST = 10.0
 #: Iterations of the Fréchet mean.
 ITERATIONS = 8
 
@@ -106,6 +110,18 @@ class _Chain:
         """log Σ_j α(j) T(j, k), of the shape of the lattice."""
         maps = [(log_map.mT, map_.mT) for log_map, map_ in self.transitions(variance)]
         return _Message(log_alpha, maps)
+
+    def step(
+        self, message: Tensor | None, emission: Tensor, variance: Tensor, log_start: Tensor
+    ) -> tuple[Tensor, float]:
+        """α of the next row, normalised, and the logarithm of what it was divided by."""
+        emission = emission.reshape(self.lattice.shape)
+        if message is None:
+            alpha = log_start.reshape(self.lattice.shape) + emission
+        else:
+            alpha = self.predict(message, variance).beside(emission) + emission
+        scale = torch.logsumexp(alpha.flatten(), 0)
+        return alpha - scale, scale.item()
 
     def look_back(self, log_beta: Tensor, variance: Tensor) -> "_Message":
         """log Σ_k T(j, k) β(k), of the shape of the lattice."""
@@ -216,16 +232,9 @@ def forward_backward(
         emissions = log_emission(start, min(start + segment, n))
         alphas, scales = [], []
         for k, emission in enumerate(emissions):
-            emission = emission.reshape(shape)
-            if message is None:
-                alpha = log_start.reshape(shape) + emission
-            else:
-                predicted = chain.predict(message, variances[start + k])
-                alpha = predicted.beside(emission) + emission
-            scale = torch.logsumexp(alpha.flatten(), 0)
-            message = alpha - scale
+            message, scale = chain.step(message, emission, variances[start + k], log_start)
             alphas.append(message)
-            scales.append(scale.item())
+            scales.append(scale)
         return torch.stack(alphas), emissions, scales
 
     kept: list[Tensor | None] = [None]
@@ -274,7 +283,8 @@ def smooth(
             ``data.elapsed_times`` returns it. They are rounded to three digits, so that transitions
             are few.
         rate: variance per unit of time, of shape ``time_shape`` or a number for all; by default
-            that of the model's own prior along time. ∞ joins nothing: every row is on its own.
+            that of the model's own prior along time, which is too large where posteriors are wide
+            (see ``likeliest_rate``). ∞ joins nothing: every row is on its own.
         count: about how many points to compute over; see ``lattice``.
         covariates: as in ``DeltaVAE.loss``; so also ``exposure``.
         keep: whether to keep the posteriors themselves, n rows of as many numbers as points.
@@ -283,51 +293,130 @@ def smooth(
         ValueError: if there is no rate, or not a positive one; if lengths differ; or on a manifold
             of more than three dimensions, which so few points do not cover.
     """
-    M = model.manifold
-    if M.dim > 3:
-        raise ValueError(
-            f"{M!r} has {M.dim} dimensions: smoothing goes over points that cover the manifold, "
-            "and they do so up to 3; the encoder's own posterior is all there is beyond"
-        )
-    if len(elapsed) != len(x):
-        raise ValueError(f"elapsed has {len(elapsed)} rows: expected {len(x)}, as x has")
-    rates = _rates(model, rate)
-    steps = _rounded(elapsed.double().cpu())
-    given = {"covariates": covariates, "exposure": exposure}
-    given = {name: value for name, value in given.items() if value is not None}
-    grid = _lattice_for(model, x, given, count)
-    device = _device_for(x)
-    grid = grid.to(device)
-    variances = (steps.unsqueeze(-1) * rates.reshape(-1)).reshape(len(x), *M.time_shape)
-    variances = variances.to(device)
-    _warn_unresolved(grid, variances[steps.isfinite()])
-    points = grid.points
-    like = next(model.parameters())
-    prior: Any = model.prior
-    log_start = prior.log_prob(points.to(like)).to(points) + math.log(grid.cell)
-    mean = torch.empty(len(x), *M.ambient_shape, dtype=torch.float64, device=device)
-    time = torch.empty(len(x), *M.time_shape, dtype=torch.float64, device=device)
-    marginals = torch.empty(len(x), len(grid), dtype=torch.float32, device=device) if keep else None
-    emission = _Emissions(model, points.to(like), x, given)
-    # An infinite rate, as an infinite gap, joins nothing.
-    joined = variances.flatten(1).isfinite().all(1) if M.time_shape else variances.isfinite()
-    first = (~joined).nonzero().squeeze(-1).tolist()
-    if not first or first[0] != 0:
-        first = [0, *first]
+    task = _Task(model, x, elapsed, {"covariates": covariates, "exposure": exposure}, count)
+    M, n = model.manifold, len(x)
+    variances = task.variances(_rates(model, rate))
+    _warn_unresolved(task.lattice, variances)
+    where: dict[str, Any] = {"dtype": torch.float64, "device": task.points.device}
+    mean = torch.empty(n, *M.ambient_shape, **where)
+    time = torch.empty(n, *M.time_shape, **where)
+    marginals = torch.empty(n, len(task.lattice), device=where["device"]) if keep else None
     evidence = 0.0
-    for start, end in zip(first, [*first[1:], len(x)], strict=True):
+    for start, end in task.chains(variances):
         for k, log_gamma, part in forward_backward(
-            grid,
-            lambda i, j, start=start: emission(start + i, start + j),
+            task.lattice,
+            lambda i, j, start=start: task.emissions(start + i, start + j),
             variances[start:end],
-            log_start,
+            task.log_start,
         ):
             rows = slice(start + k, start + k + len(log_gamma))
-            mean[rows], time[rows] = _moments(M, points, log_gamma)
+            mean[rows], time[rows] = moments(M, task.points, log_gamma)
             evidence += part
             if marginals is not None:
                 marginals[rows] = log_gamma
-    return Smoothed(mean.to(x), time.to(x), evidence, marginals, grid)
+    return Smoothed(mean.to(x), time.to(x), evidence, marginals, task.lattice)
+
+
+@torch.no_grad()
+def likeliest_rate(
+    model: DeltaVAE,
+    x: Tensor,
+    elapsed: Tensor,
+    *,
+    count: int | None = None,
+    covariates: Tensor | None = None,
+    exposure: Tensor | None = None,
+) -> float:
+    """The rate of motion, alike in all directions, under which a recording is likeliest.
+
+    The rate of ``BrownianPrior`` is learned with posteriors that are independent from row to row:
+    it comes out larger, by about twice their variance over the time between rows, as independent
+    samples lie further apart than the latents do. Here the posteriors are those of the chain.
+
+    log p(x_1, …, x_n) is looked at for ``TRIED`` rates, from the least that the
+    points resolve to one that joins nothing, and then between the neighbours of the best.
+
+    Arguments are those of ``smooth``.
+
+    Raises:
+        ValueError: as ``smooth`` does, and if no row follows another.
+    """
+    task = _Task(model, x, elapsed, {"covariates": covariates, "exposure": exposure}, count)
+    finite = task.steps[task.steps.isfinite()]
+    if not len(finite):
+        raise ValueError("elapsed: no row follows another, so that nothing tells of a rate")
+    usual = finite.median().item()
+    least = max(RESOLVED * axis.spacing for axis in task.lattice.axes) ** 2
+    shape = model.manifold.time_shape
+    # Few states a row, and all rows: kept, as every rate asks for them.
+    emissions = task.emissions(0, len(x))
+    known: dict[float, float] = {}
+
+    def evidence(log_rate: float) -> float:
+        if log_rate not in known:
+            rates = torch.full(shape, math.exp(log_rate), dtype=torch.float64)
+            variances = task.variances(rates)
+            known[log_rate] = 0.0
+            for start, end in task.chains(variances):
+                chain, message = _Chain(task.lattice), None
+                for k in range(start, end):
+                    message, scale = chain.step(message, emissions[k], variances[k], task.log_start)
+                    known[log_rate] += scale
+        return known[log_rate]
+
+    low, high = math.log(least / usual), math.log(max(LONGEST, 4 * least) / usual)
+    tried = torch.linspace(low, high, TRIED).tolist()
+    best = max(tried, key=evidence)
+    width = (high - low) / (TRIED - 1)
+    for _ in range(REFINED):
+        width /= 2
+        near = [best - width, best, best + width]
+        best = max((t for t in near if low <= t <= high), key=evidence)
+    return math.exp(best)
+
+
+class _Task:
+    """A recording, the points that its rows may be at, and what is said of each at each."""
+
+    def __init__(
+        self,
+        model: DeltaVAE,
+        x: Tensor,
+        elapsed: Tensor,
+        given: Mapping[str, Tensor | None],
+        count: int | None,
+    ) -> None:
+        M = model.manifold
+        if M.dim > 3:
+            raise ValueError(
+                f"{M!r} has {M.dim} dimensions: smoothing goes over points that cover the "
+                "manifold, and they do so up to 3; the encoder's own posterior is all there is "
+                "beyond"
+            )
+        if len(elapsed) != len(x):
+            raise ValueError(f"elapsed has {len(elapsed)} rows: expected {len(x)}, as x has")
+        known = {name: value for name, value in given.items() if value is not None}
+        device = _device_for(x)
+        self.steps = _rounded(elapsed.double().cpu())
+        self.lattice = _lattice_for(model, x, known, count).to(device)
+        self.points = self.lattice.points
+        like = next(model.parameters())
+        prior: Any = model.prior
+        log_prior = prior.log_prob(self.points.to(like)).to(self.points)
+        self.log_start = (log_prior + math.log(self.lattice.cell)).log_softmax(0)
+        self.emissions = _Emissions(model, self.points.to(like), x, known)
+        self._shape = M.time_shape
+
+    def variances(self, rates: Tensor) -> Tensor:
+        """Of the step to each row from that before, ``(n, *time_shape)``."""
+        products = self.steps.unsqueeze(-1) * rates.reshape(-1)
+        return products.reshape(len(self.steps), *self._shape).to(self.points.device)
+
+    def chains(self, variances: Tensor) -> list[tuple[int, int]]:
+        """First and last rows of what is joined: an infinite rate, as a gap, joins nothing."""
+        joined = variances.reshape(len(variances), -1).isfinite().all(1)
+        first = sorted({0, *(~joined).nonzero().squeeze(-1).tolist()})
+        return list(zip(first, [*first[1:], len(variances)], strict=True))
 
 
 class _Emissions:
@@ -412,7 +501,7 @@ def _euclidean_coordinates(manifold: Manifold, x: Tensor) -> Tensor:
 
 def _warn_unresolved(grid: Lattice, variances: Tensor) -> None:
     """Say so where a step is too short for the spacing of the points."""
-    finite = variances[variances.flatten(1).isfinite().all(1)] if variances.ndim > 1 else variances
+    finite = variances[variances.reshape(len(variances), -1).isfinite().all(1)]
     if not finite.numel():
         return
     shortest = finite.amin(0)
@@ -428,10 +517,17 @@ def _warn_unresolved(grid: Lattice, variances: Tensor) -> None:
             )
 
 
-def _moments(manifold: Manifold, points: Tensor, log_gamma: Tensor) -> tuple[Tensor, Tensor]:
+def moments(manifold: Manifold, points: Tensor, log_gamma: Tensor) -> tuple[Tensor, Tensor]:
     """Fréchet means and variances per direction of weights γ over points.
 
     From the most probable point, m ← exp_m(Σ_k γ_k log_m y_k), over the points that have weight.
+
+    Arguments:
+        points: of shape ``(K, *ambient_shape)``.
+        log_gamma: of shape ``(n, K)``.
+
+    Returns:
+        Means ``(n, *ambient_shape)`` and variances ``(n, *time_shape)``.
     """
     means, times = [], []
     for part in log_gamma.split(max(1, ELEMENTS // (16 * len(points)))):

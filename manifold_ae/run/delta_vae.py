@@ -18,6 +18,7 @@ from manifold_ae.run.base import Run
 from manifold_ae.run.conditions import Conditions
 from manifold_ae.run.files import prepare_together
 from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
+from manifold_ae.run.sequences import time_unit, windows_of
 from manifold_ae.run.starting import starter
 from manifold_ae.run.stopping import Patience, validation
 from manifold_ae.run.support import check_observed, check_support
@@ -37,7 +38,7 @@ VALIDATION_SAMPLES = 1000
 
 def make_source(
     config: VAE, dataset: Dataset, scaling: Scaling, conditions: Conditions, fabric: Fabric
-) -> data.Fresh | data.Shuffled:
+) -> data.Fresh | data.Shuffled | data.Windows:
     """Batches for training, on the device."""
     ranks = {"rank": fabric.global_rank, "world_size": fabric.world_size}
     if dataset.draw is not None:
@@ -52,6 +53,8 @@ def make_source(
         )
     x = scaling.apply(dataset.train).to(fabric.device)
     batch = data.batch_of(x, conditions.apply(seen(dataset.train_given), len(x)))
+    if config.sequence:
+        return windows_of(config, dataset, batch, **ranks)
     return data.Shuffled(batch, config.batch_size, config.seed, **ranks)
 
 
@@ -108,8 +111,12 @@ def train(
     training, held, scaling, conditions = _prepare(config, dataset)
     schedule = Schedule(config.lr, config.lr_schedule, config.kl_warmup)
 
+    unit = time_unit(config, training)
+
     def build(config: VAE) -> DeltaVAE:
-        return build_model(config, dataset.shape, conditions.count, conditions.exposure is not None)
+        return build_model(
+            config, dataset.shape, conditions.count, conditions.exposure is not None, unit=unit
+        )
 
     def rows() -> Any:
         given = conditions.apply(seen(training.train_given), len(training.train))
@@ -185,10 +192,11 @@ def describe(config: VAE) -> str:
     config = resolve(config, dataset)
     fabric = make_fabric(config.device, config.precision)
     training, held, scaling, conditions = _prepare(config, dataset)
+    unit = time_unit(config, training)
 
     def build(config: VAE) -> DeltaVAE:
         return build_model(
-            config, dataset.shape, conditions.count, conditions.exposure is not None
+            config, dataset.shape, conditions.count, conditions.exposure is not None, unit=unit
         ).to(fabric.device)
 
     model = build(config)

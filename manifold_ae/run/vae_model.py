@@ -12,6 +12,7 @@ from manifold_ae.data.seeding import mix
 from manifold_ae.distributions import HeatKernel, PowerSpherical, RandomWalk, WrappedNormal
 from manifold_ae.experiments import VAE
 from manifold_ae.models import (
+    BrownianPrior,
     DeltaVAE,
     ImportanceWeightedVAE,
     encoder_shape,
@@ -94,13 +95,19 @@ def resolved_divergence(config: VAE) -> str:
 
 
 def build_model(
-    config: VAE, event_shape: tuple[int, ...], covariates: int = 0, exposure: bool = False
+    config: VAE,
+    event_shape: tuple[int, ...],
+    covariates: int = 0,
+    exposure: bool = False,
+    *,
+    unit: float = 1.0,
 ) -> DeltaVAE:
     """An untrained model; its initial weights are a function of ``config.seed``.
 
     Arguments:
         covariates: how many there are.
         exposure: whether observations come with one.
+        unit: the usual time between rows, for a prior along time; kept with the weights.
     """
     manifold = manifolds.parse(config.manifold)
     posterior = posterior_of(config)
@@ -128,4 +135,5 @@ def build_model(
             exposure=exposure,
             time_bound=config.time_bound,
             initial_time=config.initial_time,
+            motion=BrownianPrior(manifold, unit=unit) if config.sequence else None,
         )

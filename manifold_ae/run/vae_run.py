@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from manifold_ae import data
-from manifold_ae.data import Columns, Dataset, Scaling
+from manifold_ae.data import Columns, Dataset, Recording, Scaling
 from manifold_ae.data.given import SEEN
 from manifold_ae.data.seeding import generator_for
 from manifold_ae.experiments import VAE
@@ -21,6 +21,7 @@ from manifold_ae.run import advice
 from manifold_ae.run.base import Run
 from manifold_ae.run.conditions import Conditions
 from manifold_ae.run.files import save_arrays
+from manifold_ae.run.sequences import likeliest, rate_of, smoothed
 from manifold_ae.run.stopping import validation
 from manifold_ae.run.support import check_observed, check_support
 from manifold_ae.run.topology import topology
@@ -129,10 +130,46 @@ class VAERun(Run):
         ]
         points = torch.cat([q.loc for q in parts]).cpu()  # type: ignore[attr-defined]
         time = torch.cat([q.time for q in parts]).cpu()  # type: ignore[attr-defined]
+        return self._described(points, time)
+
+    def _described(self, points: Tensor, time: Tensor) -> dict[str, np.ndarray]:
+        """Posteriors by their points and variances, as arrays."""
         result = {"points": points, "time": time, "standard_deviation": time.sqrt()}
         if self.model.manifold.angle_names:
             result["angles"] = self.model.manifold.to_angles(points)
         return {name: value.numpy() for name, value in result.items()}
+
+    def smooth(
+        self, recording: Recording, *, rate: float | None = None, count: int | None = None
+    ) -> dict[str, np.ndarray]:
+        """Where the rows of a recording lie given all of its rows, as ``encode`` has it.
+
+        Arguments:
+            recording: raw rows, as ``data.read`` returns them; ``groups`` tells trials apart, and
+                without ``times`` the rows are one unit of time apart.
+            rate: the variance of the latents' motion per unit of time; by default that under which
+                the recording is likeliest, whether or not the run had a prior along time.
+            count: about how many points of the manifold to compute over.
+
+        Raises:
+            ValueError: as ``models.smooth`` does.
+        """
+        self.model.eval()
+        known = self.given(len(recording), **seen(recording.given))
+        found = smoothed(
+            self.model, self.scaled(recording.x), recording, known, rate=rate, count=count
+        )
+        return self._described(found.points.cpu(), found.time.cpu())
+
+    def rate(self, recording: Recording, *, count: int | None = None) -> float:
+        """The variance per unit of time, of the latents' motion, under which rows are likeliest.
+
+        Arguments:
+            recording: raw rows, as in ``smooth``; so also ``count``.
+        """
+        self.model.eval()
+        known = self.given(len(recording), **seen(recording.given))
+        return likeliest(self.model, self.scaled(recording.x), recording, known, count=count)
 
     def evaluate(self, *, num_samples: int | None = None, progress: bool = False) -> dict[str, Any]:
         """Metrics on the test part, in scaled units; see ``metrics.evaluate_bound``."""
@@ -150,6 +187,7 @@ class VAERun(Run):
         metrics["seconds"] = sum(row["seconds"] for row in self.history)
         metrics["epochs"] = len(self.history)
         metrics["num_samples"] = num_samples or self.config.num_samples
+        metrics |= rate_of(self.model)
         if self.config.patience:
             metrics["best_epoch"] = 1 + int(
                 np.argmax([row.get("validation_elbo", -math.inf) for row in self.history])
@@ -211,7 +249,7 @@ class VAERun(Run):
             spread = metrics.get(f"{name}_se")
             tail = "" if spread is None else f"  ± {spread:.2g}"
             lines.append(f"{name:>{width}}  {metrics[name]:.6g}{tail}")
-        for name in ("best_epoch", "dispersion"):
+        for name in ("best_epoch", "dispersion", "rate"):
             if name in metrics:
                 lines.append(f"{name:>{width}}  {metrics[name]:.6g}")
         notes = advice.verdict(self.config, metrics)
@@ -270,21 +308,40 @@ class VAERun(Run):
             {name: np.concatenate([own[name] for own in encoded]) for name in encoded[0]},
         )
 
-    def encode_file(self, source: str, **options: Any) -> dict[str, np.ndarray]:
+    def encode_file(
+        self,
+        source: str,
+        *,
+        smooth: bool = False,
+        rate: float | None = None,
+        count: int | None = None,
+        **options: Any,
+    ) -> dict[str, np.ndarray]:
         """``encode`` of a whole file, or of all rows of a data set, with row numbers.
 
         Arguments:
             source: a file, read as the one that was trained on was, or a data set's name.
-            options: ``covariates``, ``exposure``: what holds them there, if that is another.
+            smooth: take every row's neighbours in time into account; then ``rate`` and ``count``
+                are those of the method of that name.
+            options: ``covariates``, ``exposure``, ``groups``, ``times``: what holds them there, if
+                that is another.
         """
+        if not smooth and (rate is not None or count is not None):
+            raise ValueError("rate and count are those of smoothing: ask for smooth (--smooth)")
         if source in data.names():
+            if smooth:
+                raise ValueError(f"{source!r} is no recording: its rows have no order in time")
             dataset = load_data(self.config.replace(data=source))
             x = torch.cat([dataset.train, dataset.test])
             rows = torch.cat([dataset.train_rows, dataset.test_rows]).numpy()
             part = np.repeat(["train", "test"], [len(dataset.train), len(dataset.test)])
             return {**self.encode(x), "rows": rows, "part": part}
         recording = data.read(source, like=self.columns, **options)
-        encoded = self.encode(recording.x, **seen(recording.given))
+        encoded = (
+            self.smooth(recording, rate=rate, count=count)
+            if smooth
+            else self.encode(recording.x, **seen(recording.given))
+        )
         labels = {} if recording.labels is None else {"labels": recording.labels.numpy()}
         return {**encoded, "rows": np.arange(len(recording)), **labels}
 
