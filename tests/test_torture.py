@@ -562,3 +562,16 @@ def test_equal_quotients_are_equal():
     first, second = Quotient(SO3(), g), Quotient(SO3(), [g[2], g[1]])
     assert first == second
     assert hash(first) == hash(second)
+
+
+@over(MANIFOLDS)
+def test_an_empty_batch_has_empty_derivatives(manifold, dtype):
+    loc = manifold.base_point(dtype=dtype).expand(0, *manifold.ambient_shape).clone()
+    time = torch.full((0, *manifold.time_shape), 0.1, dtype=dtype).requires_grad_()
+    loc.requires_grad_()
+    q = HeatKernel(manifold, loc, time)
+    walk = RandomWalk(manifold, loc, time, 2, corrected=True)
+    for value in (q.log_prob(loc.detach()), walk.rsample()):
+        assert value.dtype == dtype and not value.numel()
+        slopes = torch.autograd.grad(value.sum(), (loc, time))
+        assert [slope.shape for slope in slopes] == [loc.shape, time.shape]
