@@ -29,6 +29,7 @@ __all__ = [
     "expm1_defect",
     "expm1_ratio",
     "half_cotangent_defect_sqrt",
+    "hidden_by_vmap",
     "log1m_exp",
     "log_gamma_ratio",
     "normalise",
@@ -160,6 +161,17 @@ class _WithSlopes(Fused):
     def derivative(gradient: Tensor, *arguments: Any) -> tuple[Tensor | None, ...]:
         slopes = arguments[1 + len(arguments) // 2 :]
         return tuple(gradient * slope for slope in slopes)
+
+
+def hidden_by_vmap(*tensors: Tensor) -> bool:
+    """Whether ``torch.func.vmap`` hides the values of a tensor, under other transforms too."""
+    inside: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+    for tensor in tensors:
+        while inside.is_functorch_wrapped_tensor(tensor):
+            if inside.is_batchedtensor(tensor):
+                return True
+            tensor = inside.get_unwrapped(tensor)
+    return False
 
 
 def refuse_second_derivatives(of: str) -> None:

@@ -117,3 +117,11 @@ def test_along_the_gradient_that_comes_in_it_is_linear():
 
     mixed = torch.func.grad(lambda w: torch.func.grad(weighted, 1)(w, HERE))(HERE)
     torch.testing.assert_close(mixed, 2 * HERE * HERE.cos())
+
+
+def test_what_looks_at_values_says_so_inside_vmap():
+    """Also where a gradient is taken inside, which wraps the tensor once more."""
+    function = density(EmbeddedTorus())
+    for transformed in (function, torch.func.grad(function)):
+        with pytest.raises(NotImplementedError, match=r"vmap hides; call it on the whole batch"):
+            torch.func.vmap(transformed)(HERE[None])

@@ -42,6 +42,7 @@ from manifold_ae.numerics import (
     built_once,
     cos_sqrt,
     expm1_defect,
+    hidden_by_vmap,
     sinc_sqrt,
     with_slopes,
 )
@@ -285,8 +286,7 @@ def by_cubature(quotient: Quotient, x: Tensor, t: Tensor, points: int | None = N
     )
     x = x.expand(shape + quotient.ambient_shape)
     t = t.expand(shape + quotient.time_shape)
-    batched = torch._C._functorch.is_batchedtensor  # pyright: ignore[reportAttributeAccessIssue]
-    if batched(x) or batched(t):
+    if hidden_by_vmap(x, t):
         raise NotImplementedError(
             f"{quotient!r}: the divergence is computed where the values of its arguments ask for "
             "it, which torch.func.vmap hides; call it on the whole batch"

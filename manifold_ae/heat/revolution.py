@@ -30,7 +30,7 @@ from torch import Tensor
 from manifold_ae.heat.kernel import log_kernel
 from manifold_ae.heat.revolution_modes import CUT, Spectrum
 from manifold_ae.manifolds import Revolution
-from manifold_ae.numerics import built_once
+from manifold_ae.numerics import built_once, hidden_by_vmap
 
 __all__ = ["Spectrum", "crossover", "spectrum"]
 
@@ -76,8 +76,7 @@ def spectrum(manifold: Revolution) -> Spectrum:
 @log_kernel.register
 def _(manifold: Revolution, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
     """By the modes and (1); see the module's docstring for what holds where."""
-    batched = torch._C._functorch.is_batchedtensor  # pyright: ignore[reportAttributeAccessIssue]
-    if any(batched(v) for v in (x, y, t)):
+    if hidden_by_vmap(x, y, t):
         raise NotImplementedError(
             f"{manifold!r}: the heat kernel chooses its formula by the values of its arguments, "
             "which torch.func.vmap hides; call it on the whole batch"
