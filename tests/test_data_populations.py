@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from manifold_ae import data, manifolds
-from manifold_ae.data.populations import KINDS, Bumps
+from manifold_ae.data.populations import KINDS, Bumps, waves
 from manifold_ae.distributions import HeatKernel
 
 TUNED = [kind for kind in KINDS if kind not in ("noise", "pictures")]
@@ -87,11 +87,22 @@ def test_counts_of_tuned_cells_are_poisson_given_the_position():
 
 def test_pictures_are_translated_with_gaussian_noise():
     s = data.simulate("pictures", 300, noise=0.2, cells=64, seed=2)
-    picture = data.PeriodicPicture.fourier(2, 0.5, 2, 8)
+    picture = waves(2, 8)
     expected = picture.translate(s.angles.double()).flatten(1)
     torch.testing.assert_close(s.means.double(), expected, atol=1e-5, rtol=0)
     assert (s.x - s.means).std().item() == pytest.approx(0.2, rel=0.03)
     assert s.likelihood == "gaussian-learned"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_picture_has_unit_variance_and_is_moved_by_either_angle(seed):
+    pixels = waves(seed, 32).translate(torch.zeros(1, 2, dtype=torch.float64))[0]
+    assert pixels.mean().item() == pytest.approx(0, abs=1e-9)
+    assert pixels.var(correction=0).item() == pytest.approx(1)
+    for shift in ([math.pi, 0.0], [0.0, math.pi]):
+        moved = waves(seed, 32).translate(torch.tensor([shift], dtype=torch.float64))[0]
+        # The odd waves change their sign: cos θ alone has a quarter of the variance.
+        assert (moved - pixels).square().mean() > 1
 
 
 #: Functions of positions, by kind, with their mean under the uniform law.

@@ -79,12 +79,32 @@ def test_two_of_the_same_dimension_are_undecided():
     assert found.finding.startswith("Undecided")
 
 
-def test_a_manifold_that_is_not_filled_gives_way():
-    found = answer(candidate("sphere:2", coverage=0.5), candidate("euclidean:2", 0.005, asked=True))
+@pytest.mark.parametrize("known", [{"coverage": 0.5}, {"coverage": 0.9, "hole": 2.5}])
+def test_a_patch_is_set_aside_where_another_is_near(known):
+    found = answer(candidate("sphere:2", **known), candidate("euclidean:2", 0.3))
     assert (found.answer, found.names) == ("one", ("euclidean:2",))
-    assert "50%" in found.finding
-    alone = answer(candidate("sphere:2", coverage=0.5), candidate("circle", 3.0))
-    assert alone.names == ("sphere:2",)
+    assert "as a patch" in found.finding
+    assert not found.rows[0]["filled"] and not found.rows[0]["remains"]
+
+
+def test_a_patch_that_is_far_above_the_rest_is_undecided():
+    found = answer(candidate("sphere:2", coverage=0.5), candidate("circle", 3.0))
+    assert (found.answer, found.names) == ("undecided", ("sphere:2", "circle"))
+
+
+def test_patches_alone_are_compared_as_others_are():
+    found = answer(candidate("sphere:2", coverage=0.5), candidate("circle", 3.0, coverage=0.6))
+    assert (found.answer, found.names) == ("one", ("sphere:2",))
+
+
+def test_a_patch_does_not_hide_who_leads_among_the_rest():
+    found = answer(
+        candidate("sphere:2", coverage=0.5),
+        candidate("euclidean:2", 0.2),
+        candidate("euclidean:3", 0.5),
+        candidate("torus:2", 0.205, coverage=0.95),
+    )
+    assert (found.answer, found.names) == ("undecided", ("euclidean:2", "torus:2"))
 
 
 def test_a_baseline_that_nobody_asked_for_is_none_of_these():

@@ -171,7 +171,7 @@ def simulate(
     sharpness: float | None = None,
     gain: float = 1.0,
     dispersion: float = 0.0,
-    noise: float = 0.3,
+    noise: float = 1.5,
 ) -> Simulation:
     """Return a simulated recording, a function of the arguments alone.
 
@@ -190,7 +190,8 @@ def simulate(
         sharpness: κ of the tuning; each kind has its own.
         gain: A factor of all rates. The less, the noisier.
         dispersion: φ of the counts' variance λ + φλ²; 0 for Poisson.
-        noise: The standard deviation of pixels, of `"pictures"`, whose range is within [−1, 1].
+        noise: The standard deviation of pixels about their mean, of `"pictures"`; that of their
+            means is 1.
 
     Raises:
         ValueError: If there is no such kind, or an argument is out of its range.
@@ -252,6 +253,25 @@ def simulate(
     )
 
 
+def waves(seed: int, size: int = PICTURE_SIZE) -> PeriodicPicture:
+    """A picture of variance 1 of waves that all have their share, with phases drawn from a seed.
+
+    Σ γ^{|k| + |l| − 1} cos(kθ + lφ + α_kl) up to a factor, over one of each pair ±(k, l) of at most
+    order 2: so that either angle moves it, whatever the seed.
+    """
+    n = PICTURE_ORDER
+    generator = generator_for("waves", seed)
+    phase = 2 * math.pi * torch.rand(2 * n + 1, 2 * n + 1, dtype=torch.float64, generator=generator)
+    k = torch.arange(-n, n + 1)
+    half = (k[:, None] > 0) | ((k[:, None] == 0) & (k > 0))
+    order = k[:, None].abs() + k.abs()
+    weights = half * PICTURE_DISCOUNT ** (order - 1).double()
+    scale = (weights.square().sum() / 2).sqrt()
+    return PeriodicPicture(
+        half * torch.polar((1 / scale).expand_as(phase), phase), PICTURE_DISCOUNT, size
+    )
+
+
 def _pictures(
     points: Tensor | None,
     times: Tensor | None,
@@ -263,7 +283,7 @@ def _pictures(
     size = math.isqrt(pixels)
     if size * size != pixels:
         raise ValueError(f"cells={pixels}: expected a square, the pixels of a picture")
-    picture = PeriodicPicture.fourier(PICTURE_ORDER, PICTURE_DISCOUNT, world, size)
+    picture = waves(world, size)
     torus = manifolds.FlatTorus(2)
 
     def tuning(points: Tensor) -> Tensor:

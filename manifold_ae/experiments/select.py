@@ -41,7 +41,7 @@ class Select(Configuration):
     initial_time: float = 0.1
     start: str = "spread"
     #: Of the whole training, in batches; as many epochs as that makes.
-    steps: int = 200
+    steps: int = 300
     batch_size: int = 250
     lr: float = 8e-3
     lr_schedule: str = "one-cycle"
@@ -49,7 +49,7 @@ class Select(Configuration):
     seed: int = 0
     #: Trials of which the best, by training ELBO, goes on, and the part of training that they are.
     restarts: int = 3
-    trial: float = 0.25
+    trial: float = 0.4
 
     # Where it runs.
     device: str = "auto"

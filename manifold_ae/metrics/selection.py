@@ -7,11 +7,13 @@ neighbours in a recording are not independent. In turn:
 1. **Structure.** The best candidate has to gain more over the model without a latent than it gains,
    trained in the same way, on data whose features were permuted each on its own: by more than
    ``STRUCTURE`` standard errors. Otherwise: none of these.
-2. **Leaders** are those that are behind the best by one standard error at most.
-3. **Parsimony.** Of the leaders those of the smallest dimension remain: a manifold lies in many of
+2. **Closing up.** A compact manifold that latents do not fill, to ``FILLED`` of its volume or with
+   a hole ``HOLE`` times as large as uniform points leave, holds the data as a patch, as a plane
+   would. It is set aside if another candidate is no more than ``PATCH`` nats behind it: so much the
+   shape of the prior alone may do. Otherwise it is not decided between it and the best of the rest.
+3. **Leaders** are those that are behind the best by one standard error at most.
+4. **Parsimony.** Of the leaders those of the smallest dimension remain: a manifold lies in many of
    higher dimension, and loses little by it.
-4. **Coverage.** Of what remains, those that the data fill, if there are any: a compact manifold of
-   which less than ``FILLED`` is reached holds the data as a plane would.
 5. One that remains is the answer; several are undecided. If what remains is a Euclidean baseline
    that was not asked for, none of the manifolds is the answer.
 """
@@ -30,6 +32,10 @@ __all__ = ["Candidate", "Selection", "block_error", "choose"]
 STRUCTURE = 3.0
 #: Part of the volume below which a manifold is not filled; uniform latents reach 0.95.
 FILLED = 0.8
+#: Largest hole over that of as many uniform points, above which a manifold is not filled.
+HOLE = 2.0
+#: Nats an observation, up to which a patch of a manifold may beat what holds the data as well.
+PATCH = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +48,7 @@ class Candidate:
         log_likelihood: of the held-out rows, with shape ``(n,)``, in nats.
         asked: whether it was asked for; else it is a baseline that joined.
         coverage: the part of its volume that latents reach; None where it is not compact.
+        hole: the largest hole between latents over that between uniform points; likewise.
         kl: divergence from the prior by factor, in nats.
         betti: Betti numbers of the latents over ℤ/2, None where doubtful or not computed.
         expected: those of the manifold.
@@ -52,9 +59,16 @@ class Candidate:
     log_likelihood: Tensor = field(repr=False)
     asked: bool = True
     coverage: float | None = None
+    hole: float | None = None
     kl: Mapping[str, float] = field(default_factory=dict)
     betti: tuple[int | None, ...] | None = None
     expected: tuple[int, ...] | None = None
+
+    @property
+    def filled(self) -> bool:
+        """Whether the data close up on it; of Euclidean space nothing is asked."""
+        reached = self.coverage is None or self.coverage >= FILLED
+        return reached and (self.hole is None or self.hole <= HOLE)
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,7 @@ class Selection:
         finding: two sentences.
         rows: the table, a mapping a candidate, the best first: ``name``, ``dim``, ``asked``,
             ``log_likelihood`` and its standard error ``se``, ``behind`` the best and ``behind_se``,
-            ``coverage``, ``kl``, ``betti``, ``expected``, ``remains``.
+            ``coverage``, ``hole``, ``filled``, ``kl``, ``betti``, ``expected``, ``remains``.
         structure: ``gain`` over the model without a latent, ``null_gain`` on shuffled data, and
             ``se`` of their difference, in nats an observation.
         remarks: further sentences, on the likelihood and on what was left out.
@@ -140,11 +154,8 @@ def choose(
         "null_gain": null_gain.double().mean().item(),
         "se": math.hypot(block_error(gain, blocks), block_error(null_gain, blocks)),
     }
-    behind = {c.name: best.log_likelihood.double() - c.log_likelihood.double() for c in ranked}
-    leaders = [c for c in ranked if behind[c.name].mean() <= block_error(behind[c.name], blocks)]
-    least = min(c.dim for c in leaders)
-    remain = [c for c in leaders if c.dim == least]
-    remain = [c for c in remain if c.coverage is None or c.coverage >= FILLED] or remain
+    behind = {c.name: _behind(best, c) for c in ranked}
+    remain = _remaining(ranked, blocks)
     found = structure["gain"] - max(0.0, structure["null_gain"]) > STRUCTURE * structure["se"]
     rows = tuple(
         {
@@ -156,6 +167,8 @@ def choose(
             "behind": behind[c.name].mean().item(),
             "behind_se": block_error(behind[c.name], blocks),
             "coverage": c.coverage,
+            "hole": c.hole,
+            "filled": c.filled,
             "kl": dict(c.kl),
             "betti": None if c.betti is None else list(c.betti),
             "expected": None if c.expected is None else list(c.expected),
@@ -173,6 +186,24 @@ def choose(
         names = tuple(c.name for c in remain)
     finding = _finding(answer, remain, ranked, rows, structure, found)
     return Selection(answer, names, finding, rows, structure)
+
+
+def _remaining(ranked: Sequence[Candidate], blocks: int) -> list[Candidate]:
+    """What closing up and parsimony leave of candidates, the best of which comes first."""
+    patches = [c for c in ranked if not c.filled]
+    rest = [c for c in ranked if c.filled] or list(ranked)
+    best = rest[0]
+    leaders = [c for c in rest if _behind(best, c).mean() <= block_error(_behind(best, c), blocks)]
+    least = min(c.dim for c in leaders)
+    remain = [c for c in leaders if c.dim == least]
+    if best.filled:
+        far = [c for c in patches if _behind(c, best).mean() > PATCH]
+        remain = far[:1] + remain
+    return remain
+
+
+def _behind(best: Candidate, other: Candidate) -> Tensor:
+    return best.log_likelihood.double() - other.log_likelihood.double()
 
 
 def _check(candidates: Sequence[Candidate], floor: Tensor, null_gain: Tensor) -> None:
@@ -225,7 +256,7 @@ def _finding(
             f"The best candidate, {ranked[0].name}, is {gained}."
         )
     called = " or ".join(WORDS.get(c.name, c.name) for c in remain)
-    others = [row for row in rows if row["name"] not in [c.name for c in remain]]
+    others = [row for row in rows if not row["remains"]]
     head = {
         "one": f"The data speak for {called}",
         "undecided": f"Undecided: {called}",
@@ -234,22 +265,23 @@ def _finding(
     first = f"{head}, {gained}."
     if not others:
         return f"{first} There was nothing else to compare with."
-    nearest = others[0]
-    mine = next(row for row in rows if row["name"] == remain[0].name)
-    away = nearest["behind"] - mine["behind"]
-    if away <= 0:
-        second = (
-            f"{nearest['name']}, of dimension {nearest['dim']}, is {-away:.2f} ± "
-            f"{mine['behind_se']:.2f} above it, no more than chance, and holds it as a part."
-        )
-        if nearest["dim"] == mine["dim"]:
-            second = (
-                f"{nearest['name']} is {-away:.2f} ± {mine['behind_se']:.2f} above it, but "
-                f"{nearest['coverage'] or 0:.0%} of it are all that the data reach."
-            )
-    else:
-        second = (
-            f"Next comes {nearest['name']}, {away:.2f} nats behind (standard error "
+    mine = next(row for row in rows if row["remains"])
+    above = [row for row in others if row["behind"] < mine["behind"]]
+    if not above:
+        nearest = next(row for row in others if row["behind"] >= mine["behind"])
+        away = nearest["behind"] - mine["behind"]
+        return (
+            f"{first} Next comes {nearest['name']}, {away:.2f} nats behind (standard error "
             f"{nearest['behind_se']:.2f})."
         )
-    return f"{first} {second}"
+    top = above[0]
+    away = f"{mine['behind'] - top['behind']:.2f} ± {mine['behind_se']:.2f} nats above"
+    if not top["filled"]:
+        return (
+            f"{first} {top['name']} is {away}, but as a patch: latents reach "
+            f"{top['coverage']:.0%} of it, and do not close up."
+        )
+    return (
+        f"{first} {top['name']}, of dimension {top['dim']}, is {away}, no more than chance, and "
+        "holds it as a part."
+    )

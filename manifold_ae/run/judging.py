@@ -152,15 +152,16 @@ class Judge:
         laws: list[Any] = [model.posterior_law(row["x"], **_given(row)) for row in rows]
         kl = torch.cat([kl_by_factor(q, model.prior) for q in laws]).double().mean(0)
         z = torch.cat([q.loc for q in laws])[:ENCODED].cpu()
-        coverage = None
+        reached = None
         if M.compact:
             chance = generator_for("coverage", self.config.seed)
-            coverage = metrics.coverage(M, z, points=ENCODED, generator=chance).fraction
+            reached = metrics.coverage(M, z, points=ENCODED, generator=chance)
         record = {
             "log_likelihood": log_likelihood.double().mean().item(),
             "train_elbo": run.history[-1]["elbo"],
             "kl": dict(zip(_names(M), kl.tolist(), strict=True)),
-            "coverage": coverage,
+            "coverage": None if reached is None else reached.fraction,
+            "hole": None if reached is None else reached.hole / reached.uniform_hole,
             "betti": self._betti(M, z),
             "warnings": self._warnings(run, rows, laws),
             "seconds": sum(row["seconds"] for row in run.history),

@@ -128,6 +128,7 @@ def _candidate(name: str, asked: Asked, judged: Judged, order: torch.Tensor) -> 
         log_likelihood=judged.log_likelihood[order],
         asked=bool(specs),
         coverage=judged.record["coverage"],
+        hole=judged.record["hole"],
         kl=judged.record["kl"],
         betti=None if betti is None else tuple(betti),
         expected=None if betti is None or known is None else known[: len(betti)],

@@ -72,6 +72,7 @@ def one(kind: str, seed: int, rows: int, settings: dict[str, Any]) -> dict[str, 
         "behind": {row["name"]: row["behind"] for row in found.rows},
         "behind_se": {row["name"]: row["behind_se"] for row in found.rows},
         "coverage": {row["name"]: row["coverage"] for row in found.rows},
+        "hole": {row["name"]: row["hole"] for row in found.rows},
         "seconds": time.monotonic() - started,
         "cpu_seconds": time.process_time() - on_cpu,
     }
