@@ -126,6 +126,7 @@ def test_scores_of_a_run() -> None:
         cosmoothing(trained, folds=1)
     with pytest.raises(ValueError, match="level = 0"):
         off_manifold(trained, level=0)
+    assert recording.points is not None
     calibrated = run.calibrate(trained, recording.points, num_samples=100)
     assert 0 < calibrated.coverage < 1
     assert calibrated.refined is not None

@@ -64,8 +64,39 @@ _DEVICE = click.option("--device", default="auto", show_default=True, help="auto
 @click.option(
     "--topology", is_flag=True, help="Whether a ΔVAE's encoder captures the data's shape."
 )
+@click.option(
+    "--coverage",
+    metavar="[TRUTH.npy]",
+    is_flag=False,
+    flag_value="",
+    help="Whether 90 % regions of a ΔVAE hold the true positions, points or angles of all rows; "
+    "by itself, the data's labels.",
+)
+@click.option(
+    "--consistency",
+    "others",
+    metavar="OTHER",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="Another run, whose latents of these data are compared; may be given again.",
+)
+@click.option(
+    "--off-manifold", "off", is_flag=True, help="Which test rows a ΔVAE finds too unlikely."
+)
+@click.option(
+    "--cosmoothing", "hold_out", is_flag=True, help="How well features are told from others."
+)
 @_DEVICE
-def evaluate(folder: Path, num_samples: int | None, topology: bool, device: str) -> None:
+def evaluate(
+    folder: Path,
+    num_samples: int | None,
+    topology: bool,
+    coverage: str | None,
+    others: tuple[Path, ...],
+    off: bool,
+    hold_out: bool,
+    device: str,
+) -> None:
     """What RUN reaches on its test data: of a ΔVAE the ELBO, KL, MSE and log-likelihood; of an HAE
     the errors of rollouts and of the representation; of a diffusion model the distance of samples
     to data."""
@@ -73,13 +104,23 @@ def evaluate(folder: Path, num_samples: int | None, topology: bool, device: str)
 
     loaded = run.load(folder, device=device)
     verdict = loaded.topology() if topology else None
+    answers = run.ask(
+        loaded,
+        coverage=run.read_truth(coverage) if coverage else coverage is not None,
+        others={str(other): run.load(other, device=device) for other in others},
+        off=off,
+        hold_out=hold_out,
+    )
     metrics = loaded.evaluate(num_samples=num_samples, progress=True)
     if verdict is not None:
         metrics["topology"] = verdict.record()
+    metrics |= {name: answer.record for name, answer in answers.items()}
     run.write_json(folder / "metrics.json", metrics)
     click.echo(loaded.table(metrics))
     if verdict is not None:
         click.echo(verdict.words)
+    for answer in answers.values():
+        click.echo(answer.words)
 
 
 @main.command()

@@ -2,7 +2,8 @@ r"""Features that are held out of a row, predicted from the others (co-smoothing
 
 With points y_k that cover M evenly, and x = (a, b) the features that are seen and held out,
 
-    w_k ∝ p(a | y_k) p(y_k),   log p(b | a) = log Σ_k w_k p(b | y_k),   E[b | a] = Σ_k w_k E[b | y_k].
+    w_k ∝ p(a | y_k) p(y_k),    log p(b | a) = log Σ_k w_k p(b | y_k),
+    E[b | a] = Σ_k w_k E[b | y_k].
 
 The encoder, which takes whole rows, has no part in it. A model that has learned where a row is
 predicts what it has not seen; one that has learned rows by heart does not.

@@ -20,6 +20,8 @@ from manifold_ae.run.diffusion import DiffusionRun
 from manifold_ae.run.files import read_checkpoint, save_arrays, write_json
 from manifold_ae.run.homomorphism import HAERun
 from manifold_ae.run.paper import collect, is_one_of_several, reproduce, table_text
+from manifold_ae.run.questions import ask, compare, read_truth
+from manifold_ae.run.scores import cosmoothing, off_manifold
 from manifold_ae.run.seeds import SeedsRun
 from manifold_ae.run.select import select
 from manifold_ae.run.select import table as selection_table
@@ -33,11 +35,16 @@ __all__ = [
     "SeedsRun",
     "TraceData",
     "VAERun",
+    "ask",
     "calibrate",
     "collect",
+    "compare",
+    "cosmoothing",
     "describe",
     "is_one_of_several",
     "load",
+    "off_manifold",
+    "read_truth",
     "regions",
     "reproduce",
     "save_arrays",

@@ -46,7 +46,7 @@ class SeedsRun(Run):
         return self._joined(
             {
                 seed: run.evaluate(num_samples=num_samples, progress=progress)
-                for seed, run in self._each()
+                for seed, run in self.each()
             }
         )
 
@@ -61,23 +61,23 @@ class SeedsRun(Run):
         return "\n".join(lines)
 
     def load_data(self) -> None:
-        self._each()
+        self.each()
 
     def save(self, metrics: dict[str, Any]) -> None:
         """The joined metrics, and of every run its weights, latents and own metrics."""
-        for seed, run in self._each():
+        for seed, run in self.each():
             run.save(metrics["seeds"][str(seed)])
         write_json(self._own_folder() / "metrics.json", metrics)
 
     def save_latents(self) -> None:
-        for _, run in self._each():
+        for _, run in self.each():
             run.save_latents()
 
     def encode_file(self, source: str, **options: Any) -> dict[str, Any]:
         """What every run makes of a file: the arrays by ``seed-S/NAME``."""
         return {
             f"seed-{seed}/{name}": value
-            for seed, run in self._each()
+            for seed, run in self.each()
             for name, value in run.encode_file(source, **options).items()
         }
 
@@ -87,7 +87,7 @@ class SeedsRun(Run):
         """New observations of every run, in its own folder under the name of ``path``."""
         return [
             made
-            for _, run in self._each()
+            for _, run in self.each()
             for made in run.save_samples(
                 n, run._own_folder() / path.name, seed=seed, progress=progress, **options
             )
@@ -98,7 +98,7 @@ class SeedsRun(Run):
         from manifold_ae import plots
 
         folder = self._own_folder() / "figures"
-        drawn = {number: run.draw(seed=seed) for number, run in self._each()}
+        drawn = {number: run.draw(seed=seed) for number, run in self.each()}
         kinds: dict[str, list[tuple[Path, str]]] = {}
         for number, paths in drawn.items():
             for path in paths:
@@ -110,7 +110,7 @@ class SeedsRun(Run):
         ]
         return [*joint, *(path for paths in drawn.values() for path in paths)]
 
-    def _each(self) -> list[tuple[int, Run]]:
+    def each(self) -> list[tuple[int, Run]]:
         """The runs by seed; what the first has loaded of its data serves all."""
         first = next(iter(self.runs.values()))
         first.load_data()

@@ -1,0 +1,113 @@
+"""evaluate --coverage, --consistency, --off-manifold, --cosmoothing, on the command line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from manifold_ae import data, run
+from manifold_ae.cli.main import main
+from manifold_ae.experiments import VAE
+
+
+def config(path: Path, **more: Any) -> VAE:
+    return VAE(
+        manifold="circle", likelihood="poisson", data=str(path), epochs=12, batch_size=64, lr=3e-3,
+        encoder_hidden=(32,), decoder_hidden=(32,), device="cpu", num_samples=5, **more,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Counts, true angles, a run, a group of two seeds, and a run on another manifold."""
+    root = tmp_path_factory.mktemp("questions")
+    recording = data.simulate("ring", 300, seed=0)
+    np.save(root / "counts.npy", recording.x.numpy())
+    assert recording.angles is not None
+    np.save(root / "angles.npy", recording.angles.numpy())
+    path = root / "counts.npy"
+    run.train(config(path), root / "one")
+    run.train(config(path, seed=5, seeds=2), root / "group")
+    run.train(config(path).replace(manifold="torus:2", epochs=1), root / "torus")
+    return root
+
+
+def evaluate(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(main, ["evaluate", *map(str, arguments), "--device", "cpu"])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def test_all_questions_at_once(folder: Path) -> None:
+    code, said = evaluate(
+        folder / "one", "--coverage", folder / "angles.npy", "--consistency", folder / "group",
+        "--off-manifold", "--cosmoothing",
+    )  # fmt: skip
+    assert code == 0, said
+    assert "90 % regions hold" in said
+    assert "3 runs: latents" in said
+    assert "60 test rows are less likely" in said
+    assert "bits a count" in said
+    kept = json.loads((folder / "one" / "metrics.json").read_text())
+    assert 0 <= kept["coverage"]["coverage"] <= 1
+    assert len(kept["consistency"]["distances"]) == 3
+    assert kept["consistency"]["mean_distance"] < kept["consistency"]["chance"]
+    with np.load(folder / "one" / "off_manifold.npz") as archive:
+        rows = dict(archive)
+    assert len(rows["p_value"]) == len(np.unique(rows["row"])) == 60
+    assert kept["off_manifold"]["part"] == pytest.approx((rows["p_value"] < 0.05).mean())
+    assert kept["cosmoothing"]["r2"] > 0
+
+
+def test_seeds_are_consistent_with_each_other_unasked(folder: Path) -> None:
+    code, said = evaluate(folder / "group", "--coverage", folder / "angles.npy")
+    assert code == 0, said
+    assert "2 runs: latents" in said
+    assert "seed 5: 90 % regions" in said
+    kept = json.loads((folder / "group" / "metrics.json").read_text())
+    assert kept["consistency"]["runs"] == ["this run seed 5", "this run seed 6"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--coverage",), "have no labels"),
+        (("--coverage", "counts.npy"), r"truth has shape (300, 30)"),
+        (("--coverage", "missing.npy"), "missing.npy"),
+        (("--consistency", "torus"), "is on FlatTorus(2), the first run on FlatTorus(1)"),
+    ],
+)
+def test_what_cannot_be_answered_is_said_in_a_line(
+    folder: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    option, *rest = arguments
+    code, said = evaluate(folder / "one", option, *(folder / name for name in rest))
+    assert code == 1
+    assert message in said
+    assert "Traceback" not in said
+
+
+def test_files_of_truth_are_checked(tmp_path: Path) -> None:
+    (tmp_path / "text.npy").write_text("angles")
+    with pytest.raises(ValueError, match="not an array"):
+        run.read_truth(tmp_path / "text.npy")
+    np.save(tmp_path / "nan.npy", np.array([0.0, np.nan]))
+    with pytest.raises(ValueError, match="not finite"):
+        run.read_truth(tmp_path / "nan.npy")
+    np.save(tmp_path / "words.npy", np.array(["a"]))
+    with pytest.raises(ValueError, match="real numbers"):
+        run.read_truth(tmp_path / "words.npy")
+
+
+def test_one_run_alone_has_nothing_to_compare(folder: Path) -> None:
+    trained = run.load(folder / "one", device="cpu")
+    assert run.compare({"one": trained}) is None
+    again = run.compare({"one": trained, "again": trained})
+    assert again is not None
+    assert again.mean < 1e-3
+    assert torch.is_tensor(again.aligned[0, 1].residuals)
