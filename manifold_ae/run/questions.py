@@ -106,7 +106,7 @@ def compare(runs: Mapping[str, Run]) -> Consistency | None:
             )
     # The test rows, and as many to train on as there are few of these.
     x = torch.cat([dataset.test, dataset.train])[:ROWS]
-    given = {
+    given: dict[str, Any] = {
         name: torch.cat([dataset.test_given[name], dataset.train_given[name]])[:ROWS]
         for name in SEEN
         if name in dataset.test_given

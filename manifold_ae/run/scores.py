@@ -171,7 +171,7 @@ def cosmoothing(run: VAERun, *, folds: int = 5) -> dict[str, float]:
     return result
 
 
-def _given(run: VAERun, part: str = "test") -> dict[str, Tensor]:
+def _given(run: VAERun, part: str = "test") -> dict[str, Any]:
     dataset = run.data()
     known = getattr(dataset, f"{part}_given")
     own = {name: known[name] for name in SEEN if name in known}

@@ -23,8 +23,10 @@ from typing import Any
 
 import torch
 from common import keep, machine
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
 
-from manifold_ae import data, manifolds, metrics, models, run
+from manifold_ae import data, manifolds, metrics, models, plots, run
 from manifold_ae.data import Dataset, Simulation
 from manifold_ae.experiments import VAE
 from manifold_ae.manifolds import FlatTorus, Manifold
@@ -192,50 +194,56 @@ def done(path: Path, kind: str, n: int, gain: float, seed: int) -> bool:
     return any((r["kind"], r["samples"], r["gain"], r["seed"]) == wanted for r in rows)
 
 
+#: Method → its name and colour in the figure.
+NAMES = {
+    "pca": ("PCA", "#b58900"),
+    "circular": ("circular coordinates", "#8a63d2"),
+    "vae": ("ΔVAE, encoder", "#7fb3d5"),
+    "vae_refined": ("ΔVAE, own posterior", "#1f6feb"),
+    "ideal": ("ideal observer", "#1f2328"),
+}
+
+
 def figure(path: Path, picture: Path) -> None:
     """Error over samples, a panel for every kind and gain."""
-    import matplotlib.pyplot as plt
-
-    from manifold_ae import plots
-
-    lines = [line for line in read(path)["summary"] if line["kind"] != "so3"]
-    kinds, gains = ("ring", "torus"), (1.0, 0.3, 0.1)
-    names = {
-        "pca": "PCA", "circular": "circular coordinates", "vae": "ΔVAE, encoder",
-        "vae_refined": "ΔVAE, own posterior", "ideal": "ideal observer",
-    }  # fmt: skip
-    with plots.style():
-        panels, axes = plt.subplots(
-            2, 3, figsize=(9, 5.2), sharex=True, sharey="row", layout="constrained"
-        )
-        for ax, (kind, gain) in zip(axes.flat, [(k, g) for k in kinds for g in gains], strict=True):
-            cells = [line for line in lines if (line["kind"], line["gain"]) == (kind, gain)]
-            for method, name in names.items():
-                points = [
-                    (c["samples"], c[f"{method}_error"]) for c in cells if f"{method}_error" in c
-                ]
-                if points:
-                    ax.errorbar(
-                        [n for n, _ in points],
-                        [math.degrees(e["mean"]) for _, e in points],
-                        [math.degrees(e["sd"] or 0) for _, e in points],
-                        label=name,
-                        linestyle="--" if method == "ideal" else "-",
-                        color="black" if method == "ideal" else None,
-                        marker="" if method == "ideal" else "o",
-                        markersize=3,
-                    )
-            ax.set(xscale="log", yscale="log", title=f"{kind}, gain {gain:g}")
-        for ax in axes[:, 0]:
-            ax.set_ylabel("mean error, degrees")
-        for ax in axes[-1]:
-            ax.set_xlabel("training rows")
-        panels.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
-        plots.save(panels, picture)
+    lines = read(path)["summary"]
+    panels = Figure(figsize=(9.6, 5.4), layout="constrained")
+    axes = panels.subplots(2, 3, sharex=True, sharey="row")
+    cells = [(kind, gain) for kind in ("ring", "torus") for gain in (1.0, 0.3, 0.1)]
+    for ax, (kind, gain) in zip(axes.flat, cells, strict=True):
+        own = [line for line in lines if (line["kind"], line["gain"]) == (kind, gain)]
+        for method, (name, colour) in NAMES.items():
+            some = [(c["samples"], c[f"{method}_error"]) for c in own if f"{method}_error" in c]
+            if not some:
+                continue
+            ideal = method == "ideal"
+            ax.errorbar(
+                [n for n, _ in some],
+                [math.degrees(e["mean"]) for _, e in some],
+                [math.degrees(e["sd"] or 0) for _, e in some],
+                label=name,
+                color=colour,
+                linestyle="--" if ideal else "-",
+                marker="" if ideal else "o",
+                markersize=3.5,
+            )
+        ax.set(xscale="log", yscale="log")
+        ax.set_title(f"{kind}, gain {gain:g}", fontsize=10)
+        ax.yaxis.set_major_formatter(ScalarFormatter())
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.yaxis.set_major_locator(FixedLocator([3, 5, 10, 20, 40, 80, 160]))
+        for side in ("top", "right"):
+            ax.spines[side].set_visible(False)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("mean error, degrees")
+    for ax in axes[-1]:
+        ax.set_xlabel("training rows")
+    panels.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    plots.save(panels, picture)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("path", type=Path)
     parser.add_argument("--kinds", default="ring,torus,so3")
     parser.add_argument("--seeds", type=int, default=3)
