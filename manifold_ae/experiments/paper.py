@@ -209,7 +209,7 @@ TABLES = {
             "quick": (
                 2,
                 {
-                    # Onto a sphere the torus folds after 600 steps or so; many small batches get
+                    # Onto a sphere the torus folds after 500 steps or so; many small batches get
                     # there sooner. Trials shorter than 150 steps do not tell a fold.
                     "epochs": 8,
                     "steps_per_epoch": 150,
