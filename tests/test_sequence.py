@@ -170,7 +170,7 @@ def model(spec: str, seed: int = 0, **options) -> DeltaVAE:
         )
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", ["circle", "torus:2", "so3", "circle*euclidean:1"])
 def test_the_loss_has_the_coupling_in_its_divergence(spec):
     vae = model(spec)
     x = torch.rand(7, 6, generator=torch.Generator().manual_seed(0))

@@ -1,7 +1,7 @@
 r"""What neighbours in time are worth: decoding error with and without the prior along time.
 
     python tests/benchmarks/sequence.py [--kinds ring torus] [--gains 0.1 0.3 1] [--seeds 3]
-        [--first-seed 100] [--rows 2000] [--output FILE.json] [--figure FILE.png]
+        [--first-seed 100] [--output FILE.json] [--figure FILE.png]
 
 Cells tuned to a ring or a torus while the position moves as Brownian motion of variance 0.02 rad² a
 row; rates times each gain. A model is trained on one recording without its order, another with the
@@ -10,10 +10,13 @@ rows: by their encoders, a row at a time, and by ``models.smooth`` at the rate t
 likeliest. Latents are aligned to the truth by the recording that was trained on alone. The limits
 are those of one who knows the tuning and the rate: the posterior mean of each row on its own, and
 given all rows. Errors are mean geodesic distances in degrees; the rate is that of the second
-recording, found by smoothing, and that learned in training.
+recording, found by smoothing, and that learned in training. What is in FILE already is kept, and
+cells are added to it.
 """
 
 import argparse
+import itertools
+import json
 import math
 import time
 from pathlib import Path
@@ -29,19 +32,19 @@ from manifold_ae.experiments import VAE
 from manifold_ae.models import forward_backward, lattice
 from manifold_ae.models.smoothing import moments
 
-RATE, WINDOW, HELD = 0.02, 32, 1000
+RATE, WINDOW, ROWS, HELD = 0.02, 32, 1000, 1000
 POINTS = {"circle": 360, "torus:2": 2500}
 SETTINGS = VAE(
     likelihood="poisson",
     split="blocks",
     test_fraction=0.1,
-    epochs=80,
+    epochs=60,
     encoder_hidden=(64, 64),
     decoder_hidden=(64,),
     lr=2e-3,
     lr_schedule="cosine",
-    restarts=4,
-    restart_epochs=10,
+    restarts=3,
+    restart_epochs=8,
 )
 COLUMNS = {
     "encoder": "encoder, rows alone",
@@ -84,9 +87,9 @@ def error(M: manifolds.Manifold, z: Tensor, truth: Tensor) -> float:
     return math.degrees(M.dist(z, truth).mean().item())
 
 
-def one(kind: str, gain: float, seed: int, rows: int) -> dict[str, Any]:
+def one(kind: str, gain: float, seed: int) -> dict[str, Any]:
     options: dict[str, Any] = {"smooth": True, "rate": RATE, "gain": gain}
-    first = data.simulate(kind, rows, seed=seed, **options)
+    first = data.simulate(kind, ROWS, seed=seed, **options)
     second = data.simulate(kind, HELD, seed=seed + 10_000, population=seed, **options)
     assert first.manifold is not None and first.points is not None and second.points is not None
     M, count = manifolds.parse(first.manifold), POINTS[first.manifold]
@@ -101,11 +104,12 @@ def one(kind: str, gain: float, seed: int, rows: int) -> dict[str, Any]:
         row[f"elbo{name}"] = trained.history[-1]["elbo"]
         at_training = torch.from_numpy(trained.encode(first.x)["points"])
         aligned = metrics.align(M, at_training, first.points)
-        smoothed = trained.smooth(recording(second), count=count)
+        rate = trained.rate(recording(second), count=count)
+        smoothed = trained.smooth(recording(second), rate=rate, count=count)
         for way, found in (("encoder", trained.encode(second.x)), ("smoothed", smoothed)):
             z = aligned.apply(torch.from_numpy(found["points"]))
             row[f"{way}{name}"] = error(M, z, second.points)
-        row[f"rate{name}"] = trained.rate(recording(second), count=count)
+        row[f"rate{name}"] = rate
         if window:
             row["rate_learned"] = trained.history[-1]["rate"]
     return row
@@ -157,31 +161,37 @@ def draw(path: Path, table: list[dict[str, Any]]) -> None:
     plots.save(figure, path)
 
 
+def kept(path: Path | None, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a file holds of runs with the same settings."""
+    if path is None or not path.exists():
+        return []
+    content = json.loads(path.read_text(encoding="utf-8"))
+    same = all(content[name] == json.loads(json.dumps(v)) for name, v in settings.items())
+    return content["runs"] if same else []
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kinds", nargs="+", default=["ring", "torus"])
     parser.add_argument("--gains", nargs="+", type=float, default=[0.1, 0.3, 1.0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=100)
-    parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--figure", type=Path)
     given = parser.parse_args()
-    rows: list[dict[str, Any]] = []
-    for kind in given.kinds:
-        for gain in given.gains:
-            for seed in range(given.first_seed, given.first_seed + given.seeds):
-                rows.append(one(kind, gain, seed, given.rows))
-                print({k: round(v, 3) if isinstance(v, float) else v for k, v in rows[-1].items()},
-                      flush=True)  # fmt: skip
-                content = {
-                    "machine": common.machine("cpu"),
-                    "settings": SETTINGS.to_mapping(),
-                    "rows": given.rows, "held": HELD, "rate": RATE, "window": WINDOW,
-                    "table": summary(rows), "runs": rows,
-                }  # fmt: skip
-                if given.output:
-                    common.keep(given.output, content)
+    settings = {"settings": SETTINGS.to_mapping(), "rows": ROWS, "held": HELD, "rate": RATE}
+    rows = kept(given.output, settings)
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    for kind, gain, seed in itertools.product(given.kinds, given.gains, seeds):
+        if any((row["kind"], row["gain"], row["seed"]) == (kind, gain, seed) for row in rows):
+            continue
+        rows.append(one(kind, gain, seed))
+        print({k: round(v, 3) if isinstance(v, float) else v for k, v in rows[-1].items()})
+        if given.output:
+            machine = common.machine("cpu")
+            common.keep(
+                given.output, {"machine": machine, **settings, "table": summary(rows), "runs": rows}
+            )
     if given.figure:
         draw(given.figure, summary(rows))
 
