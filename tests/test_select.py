@@ -6,7 +6,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from manifold_ae import data, manifolds, run
+from manifold_ae import data, manifolds, plots, run
 from manifold_ae.cli import main
 from manifold_ae.distributions import HeatKernel, RiemannianUniform, kl_by_factor
 from manifold_ae.experiments import VAE, Select
@@ -294,6 +294,26 @@ def test_homology_stands_beside_where_ripser_is_there(monkeypatch):
     found = run.select(config, dataset=ring())
     assert all(row["betti"] is None for row in found.rows)
     assert "ripser" in found.remarks[-1]
+
+
+def test_the_picture_names_every_candidate_and_marks_what_remains():
+    row = {"dim": 1, "behind": 0.0, "behind_se": 0.0, "coverage": 0.9, "kl": {"circle": 2.0}}
+    rows = [
+        row | {"name": "circle", "asked": True, "remains": True, "betti": [1, None]},
+        row | {"name": "euclidean:2", "asked": False, "remains": False, "betti": None}
+        | {"behind": 1.5, "behind_se": 0.2, "coverage": None},
+    ]  # fmt: skip
+    figure = plots.selection(rows, {"gain": 3.0, "null_gain": 0.0, "se": 0.1}, title="ring")
+    axes = figure.axes[0]
+    first, second = axes.get_yticklabels()
+    assert (first.get_text(), second.get_text()) == ("circle", "euclidean:2 (baseline)")
+    assert first.get_fontweight() == "bold" and second.get_fontweight() == "normal"
+    low, high = axes.get_xlim()
+    assert low < -1.7 and high > 0
+    shown = [text.get_text() for text in figure.texts]
+    assert "90%" in shown and "(1, ?)" in shown
+    with pytest.raises(ValueError, match="rows is empty"):
+        plots.selection([], {})
 
 
 def test_too_few_rows_are_refused():
