@@ -35,7 +35,18 @@ from manifold_ae.training import Checkpoint
 __all__ = ["DeltaVAE"]
 
 #: Fields of a configuration that say which rows are trained and tested on.
-DATA = ("data", "data_dir", "split", "test_fraction", "split_seed")
+DATA = (
+    "data",
+    "data_dir",
+    "covariates",
+    "exposure",
+    "groups",
+    "times",
+    "labels",
+    "split",
+    "test_fraction",
+    "split_seed",
+)
 #: What latents may be given as.
 OUTPUTS = ("points", "angles")
 #: Rows whose importance samples are decoded at once.
@@ -52,6 +63,7 @@ class DeltaVAE(TransformerMixin, BaseEstimator):
             numbers, ...; ``"auto"`` takes the latter, or Bernoulli for booleans.
         output: ``"points"``, ambient coordinates, which jump nowhere: the thing to compute with; or
             ``"angles"`` in radians, where the manifold has them.
+        missing: what NaN is: ``"refuse"``, an error; ``"mask"``, a value that is missing.
         scaling, posterior, encoder_hidden, decoder_hidden, epochs, batch_size, lr, lr_schedule,
             kl_warmup, restarts, restart_epochs, device: as in ``experiments.VAE``.
         num_samples: importance samples a row, for ``score``.
@@ -91,6 +103,7 @@ class DeltaVAE(TransformerMixin, BaseEstimator):
         likelihood: str = "auto",
         *,
         output: str = "points",
+        missing: str = "refuse",
         scaling: str = "auto",
         posterior: str = "auto",
         encoder_hidden: Sequence[int] = (512, 512, 512),
@@ -111,6 +124,7 @@ class DeltaVAE(TransformerMixin, BaseEstimator):
         self.manifold = manifold
         self.likelihood = likelihood
         self.output = output
+        self.missing = missing
         self.scaling = scaling
         self.posterior = posterior
         self.encoder_hidden = encoder_hidden
@@ -130,19 +144,31 @@ class DeltaVAE(TransformerMixin, BaseEstimator):
 
     # ---- fitting ----------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any = None, *, folder: Path | str | None = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        covariates: Any = None,
+        exposure: Any = None,
+        folder: Path | str | None = None,
+    ) -> Self:
         """Train on all rows of X ``(n, features)``.
 
         Arguments:
             y: not looked at.
+            covariates: ``(n, c)``, what moves the observations and is no latent: a batch, a speed.
+                With them, all other methods ask for those of their rows.
+            exposure: ``(n,)``, by what rates are multiplied, likewise.
             folder: where to keep the run, if anywhere; see ``from_run``.
 
         Raises:
             ValueError: if the data do not suit the likelihood, or a parameter is out of its range.
         """
         config = self._configured()
-        X = validate_data(self, X, dtype="numeric", ensure_min_samples=2)
-        dataset = _whole(data.from_array(X, name="X"))
+        X = validate_data(self, X, dtype="numeric", ensure_min_samples=2, **self._finite())
+        given = {"covariates": covariates, "exposure": exposure}
+        dataset = _whole(data.from_array(X, name="X", missing=config.missing, **given))
         self._take(run.train(config, folder, dataset=dataset, progress=bool(self.verbose)))
         return self
 
@@ -218,7 +244,12 @@ class DeltaVAE(TransformerMixin, BaseEstimator):
     # ---- use --------------------------------------------------------------------------------
 
     def transform(
-        self, X: Any, *, return_uncertainty: bool = False
+        self,
+        X: Any,
+        *,
+        covariates: Any = None,
+        exposure: Any = None,
+        return_uncertainty: bool = False,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Where the rows of X ``(n, features)`` lie, and if asked for, how sure that is.
 
@@ -228,15 +259,19 @@ class DeltaVAE(TransformerMixin, BaseEstimator):
             the posterior's standard deviation in every direction: ``(n,)``, in radians on spheres
             and tori; ``(n, d)`` on Euclidean space and, one a factor, on products.
         """
-        encoded = self._fitted().encode(self._checked(X))
+        trained, x = self._fitted(), self._checked(X)
+        encoded = trained.encode(x, **_given(covariates, exposure))
         latents = encoded[self.output].reshape(len(encoded["points"]), -1)
         return (latents, encoded["standard_deviation"]) if return_uncertainty else latents
 
-    def inverse_transform(self, X: Any) -> np.ndarray:
+    def inverse_transform(
+        self, X: Any, *, covariates: Any = None, exposure: Any = None
+    ) -> np.ndarray:
         """Mean observations ``(n, features)``, in the data's unit, at latents ``(n, k)``.
 
         Latents are as ``transform`` gives them: points, which are projected onto the manifold, or
-        angles, where these are all of a point.
+        angles, where these are all of a point. Without covariates and exposure of their own, these
+        are the mean ones of the rows that were trained on.
         """
         trained = self._fitted()
         latents = torch.from_numpy(check_array(X, dtype="float32", input_name="X"))
@@ -250,26 +285,39 @@ class DeltaVAE(TransformerMixin, BaseEstimator):
             z = self.manifold_.from_angles(latents)
         else:
             z = self.manifold_.projx(latents.reshape(-1, *self.manifold_.ambient_shape))
-        parts = [trained.decode(part) for part in z.split(ROWS)]
+        given = _given(covariates, exposure)
+        parts = [
+            trained.decode(z[own], **{name: value[own] for name, value in given.items()})
+            for own in _slices(len(z))
+        ]
         return trained.scaling.invert(torch.cat(parts)).numpy()
 
-    def score_samples(self, X: Any) -> np.ndarray:
+    def score_samples(self, X: Any, *, covariates: Any = None, exposure: Any = None) -> np.ndarray:
         """log p(x) of every row of X ``(n, features)``, in nats, of shape ``(n,)``.
 
         A lower bound in expectation, by ``num_samples`` importance samples; the same at each call.
+        Of a row with missing values, that of those that there are.
         """
-        trained = self._fitted()
-        x = trained.scaled(self._checked(X))
+        trained, raw = self._fitted(), self._checked(X)
+        x = trained.scaled(raw)
+        given = trained.given(len(x), **_given(covariates, exposure))
         generator = generator_for("score", trained.config.seed, device=trained.device)
         parts = [
-            trained.model.log_likelihood(part, self.num_samples, generator=generator)
-            for part in x.split(ROWS)
+            trained.model.log_likelihood(
+                x[own],
+                self.num_samples,
+                generator=generator,
+                **{name: value[own] for name, value in given.items()},
+            )
+            for own in _slices(len(x))
         ]
-        return (torch.cat(parts).double().cpu() + self._log_change()).numpy()
+        return (torch.cat(parts).double().cpu() + self._log_change(raw)).numpy()
 
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(
+        self, X: Any, y: Any = None, *, covariates: Any = None, exposure: Any = None
+    ) -> float:
         """The mean of ``score_samples``: of held-out rows, what to choose a manifold by."""
-        return float(self.score_samples(X).mean())
+        return float(self.score_samples(X, covariates=covariates, exposure=exposure).mean())
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """The manifold's names of its angles, or ``point_0``, ``point_1``, ..."""
@@ -297,21 +345,24 @@ class DeltaVAE(TransformerMixin, BaseEstimator):
     def _checked(self, X: Any) -> Tensor:
         """Rows of as many features as were fitted."""
         # A copy: torch takes no array that may not be written to.
-        return torch.tensor(validate_data(self, X, dtype="numeric", reset=False))
+        return torch.tensor(validate_data(self, X, dtype="numeric", reset=False, **self._finite()))
 
-    def _log_change(self) -> float:
+    def _finite(self) -> dict[str, Any]:
+        """What scikit-learn is to say of NaN: nothing, where it is a missing value."""
+        return {"ensure_all_finite": "allow-nan" if self.missing == "mask" else True}
+
+    def _log_change(self, x: Tensor) -> Tensor | float:
         """log |dy/dx| of the scaling x ↦ y, for the density of x; of a probability, nothing."""
-        likelihood = self.run_.model.likelihood
-        if not likelihood.density:
+        if not self.run_.model.likelihood.density:
             return 0.0
-        scale = self.run_.scaling.scale
-        return -float(scale.log().expand(likelihood.event_shape).sum())
+        return -(self.run_.scaling.scale.log() * ~x.isnan()).sum(-1)
 
     # ---- scikit-learn -----------------------------------------------------------------------
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         known = self.likelihood in likelihoods.names()
+        tags.input_tags.allow_nan = self.missing == "mask"
         tags.input_tags.positive_only = known and likelihoods.named(self.likelihood, 1).counts
         tags.transformer_tags.preserves_dtype = ["float32"]  # type: ignore[union-attr]
         tags.non_deterministic = False
@@ -342,13 +393,34 @@ def _whole(dataset: data.Dataset) -> data.Dataset:
     """A data set of which all rows are trained on, in their order."""
     order = torch.cat([dataset.train_rows, dataset.test_rows]).argsort()
     rows = torch.cat([dataset.train, dataset.test])[order]
+    given = {
+        name: torch.cat([value, dataset.test_given[name]])[order]
+        for name, value in dataset.train_given.items()
+    }
     return replace(
         dataset,
         train=rows,
         test=rows[:0],
         train_rows=torch.arange(len(rows)),
         test_rows=torch.arange(0),
+        train_given=given,
+        test_given={name: value[:0] for name, value in given.items()},
     )
+
+
+def _given(covariates: Any, exposure: Any) -> dict[str, Any]:
+    """Those that there are, as tensors that can be cut in rows."""
+    both = {"covariates": covariates, "exposure": exposure}
+    return {
+        name: torch.tensor(np.asarray(value), dtype=torch.float32)
+        for name, value in both.items()
+        if value is not None
+    }
+
+
+def _slices(rows: int) -> list[slice]:
+    """Rows in parts of at most ``ROWS``."""
+    return [slice(start, start + ROWS) for start in range(0, rows, ROWS)]
 
 
 def _named(manifold: Any) -> Manifold:

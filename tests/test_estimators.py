@@ -15,6 +15,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from manifold_ae import data, manifolds, run
 from manifold_ae.estimators import DeltaVAE
 from manifold_ae.experiments import VAE
+from manifold_ae.models import likelihoods
 
 TINY = {
     "encoder_hidden": (4,),
@@ -273,6 +274,48 @@ def test_a_run_of_the_command_line_becomes_an_estimator(tmp_path):
     )
     with pytest.raises(ValueError, match=r"observations of shape \(4, 4\)"):
         DeltaVAE.from_run(pictures)
+
+
+# ---- what is known of rows ----------------------------------------------------------------------
+
+
+def test_exposure_and_covariates_are_those_of_their_rows():
+    rng = np.random.default_rng(0)
+    exposure, speed = rng.uniform(0.5, 2, 60), rng.standard_normal((60, 1))
+    counts = rng.poisson(3 * exposure[:, None] * np.exp(0.2 * speed) * np.ones(5))
+    known = {"covariates": speed, "exposure": exposure}
+    vae = small(likelihood="poisson", epochs=3).fit(counts, **known)
+    with pytest.raises(ValueError, match="trained with covariates"):
+        vae.transform(counts)
+    points = vae.transform(counts, **known)
+    assert np.array_equal(points, vae.run_.encode(torch.from_numpy(counts), **known)["points"])
+    # Rates are proportional to exposure: twice of it, twice the mean.
+    once = vae.inverse_transform(points, **known)
+    twice = vae.inverse_transform(points, covariates=speed, exposure=2 * exposure)
+    assert twice == pytest.approx(2 * once, rel=1e-4)
+    assert np.isfinite(vae.score(counts, **known))
+    again = pickle.loads(pickle.dumps(vae))
+    assert np.array_equal(again.score_samples(counts, **known), vae.score_samples(counts, **known))
+
+
+def test_missing_values_are_left_out_of_the_score(generator):
+    x = torch.randn(40, 3, generator=generator, dtype=torch.float64).numpy()
+    x[::4, 1] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        small().fit(x)
+    one, other = small(missing="mask").fit(x), small(missing="mask").fit(8 * x)
+    assert one.transform(x).shape == (40, 2)
+    # A change of unit counts for the values that there are.
+    change = np.log(8) * (~np.isnan(x)).sum(1)
+    assert other.score_samples(8 * x) == pytest.approx(one.score_samples(x) - change, abs=1e-3)
+    with pytest.raises(ValueError, match="infinity"):
+        one.transform(np.full((2, 3), np.inf))
+
+
+@pytest.mark.parametrize("name", likelihoods.names())
+def test_what_is_counted_has_a_probability_and_no_density(name):
+    found = likelihoods.named(name, 3)
+    assert not (found.counts and found.density)
 
 
 # ---- what is refused ----------------------------------------------------------------------------

@@ -152,7 +152,7 @@ def encode(
     **options: Any,
 ) -> None:
     """Latents of every row of a data file: of a ΔVAE points, angles, posterior times and radii; of
-    an HAE those of every observation of the traces.
+    an HAE those of every observation of the traces. As .npz, or as .csv with a column a number.
 
     With --smooth, rows are in the order of time, and each lies where all of them say, by a motion
     on the manifold, at the rate that makes the rows likeliest, or at --rate.
@@ -161,7 +161,8 @@ def encode(
 
     given = {name: value for name, value in options.items() if value}
     arrays = run.load(folder, device=device).encode_file(path, **given)
-    run.save_arrays(output, arrays)
+    save = run.save_table if output.suffix == ".csv" else run.save_arrays
+    save(output, arrays)
     shapes = ", ".join(f"{name} {value.shape}" for name, value in arrays.items())
     click.echo(f"{output}: {shapes}")
 

@@ -17,7 +17,7 @@ from manifold_ae.run.base import Run
 from manifold_ae.run.calibration import Calibration, calibrate, regions
 from manifold_ae.run.delta_vae import VAERun
 from manifold_ae.run.diffusion import DiffusionRun
-from manifold_ae.run.files import read_checkpoint, save_arrays, write_json
+from manifold_ae.run.files import read_checkpoint, save_arrays, save_table, write_json
 from manifold_ae.run.homomorphism import HAERun
 from manifold_ae.run.paper import collect, is_one_of_several, reproduce, table_text
 from manifold_ae.run.questions import ask, compare, read_truth
@@ -48,6 +48,7 @@ __all__ = [
     "regions",
     "reproduce",
     "save_arrays",
+    "save_table",
     "select",
     "selection_table",
     "table_text",

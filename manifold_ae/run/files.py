@@ -1,5 +1,6 @@
 """A run's folder: what is written there, always aside and then renamed."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = [
     "prepare_together",
     "read_checkpoint",
     "save_arrays",
+    "save_table",
     "save_weights",
     "write_json",
 ]
@@ -113,6 +115,28 @@ def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+    write_aside(path, write)
+
+
+def save_table(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Arrays ``(n, *)`` as a .csv file with a header, a row an entry of the first axis.
+
+    An array of several columns has them numbered: ``angles_0``, ``angles_1``, ...
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns: dict[str, np.ndarray] = {}
+    for name, value in arrays.items():
+        flat = value.reshape(len(value), -1)
+        single = value.ndim == 1 or flat.shape[1] == 1
+        names = [name] if single else [f"{name}_{k}" for k in range(flat.shape[1])]
+        columns |= dict(zip(names, flat.T, strict=True))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
 
     write_aside(path, write)
 
