@@ -148,7 +148,7 @@ def measure(kind: str, n: int, gain: float, seed: int, steps: int) -> dict[str, 
 def read(path: Path) -> dict[str, Any]:
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
-    return {"command": "tests/benchmarks/decoding.py FILE", "machine": machine("cpu"), "rows": []}
+    return {"command": "tests/benchmarks/decoding.py FILE", "machine": machine("cpu"), "runs": []}
 
 
 def add(path: Path, row: dict[str, Any]) -> None:
@@ -156,8 +156,8 @@ def add(path: Path, row: dict[str, Any]) -> None:
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         content = read(path)
-        content["rows"].append(row)
-        content["summary"] = summary(content["rows"])
+        content["runs"].append(row)
+        content["summary"] = summary(content["runs"])
         keep(path, content)
 
 
@@ -190,7 +190,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def done(path: Path, kind: str, n: int, gain: float, seed: int) -> bool:
     wanted = (kind, n, gain, seed)
-    rows = read(path)["rows"]
+    rows = read(path)["runs"]
     return any((r["kind"], r["samples"], r["gain"], r["seed"]) == wanted for r in rows)
 
 
@@ -227,7 +227,9 @@ def figure(path: Path, picture: Path) -> None:
                 marker="" if ideal else "o",
                 markersize=3.5,
             )
-        ax.set(xscale="log", yscale="log")
+        if not own:
+            ax.text(0.5, 0.5, "not measured", ha="center", transform=ax.transAxes)
+        ax.set(xscale="log", yscale="log", xlim=(80, 13_000))
         ax.set_title(f"{kind}, gain {gain:g}", fontsize=10)
         ax.yaxis.set_major_formatter(ScalarFormatter())
         ax.yaxis.set_minor_formatter(NullFormatter())
