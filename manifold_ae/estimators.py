@@ -64,8 +64,9 @@ class DeltaVAE(TransformerMixin, BaseEstimator):
         output: ``"points"``, ambient coordinates, which jump nowhere: the thing to compute with; or
             ``"angles"`` in radians, where the manifold has them.
         missing: what NaN is: ``"refuse"``, an error; ``"mask"``, a value that is missing.
-        scaling, posterior, encoder_hidden, decoder_hidden, epochs, batch_size, lr, lr_schedule,
-            kl_warmup, restarts, restart_epochs, device: as in ``experiments.VAE``.
+        scaling, posterior, encoder_hidden, decoder_hidden, epochs: as in ``experiments.VAE``.
+        batch_size, lr, lr_schedule, kl_warmup: likewise.
+        restarts, restart_epochs, device: likewise.
         num_samples: importance samples a row, for ``score``.
         settings: further fields of ``experiments.VAE`` by name, as ``{"walk_steps": 20}``.
         random_state: an integer, a ``RandomState``, or None for NumPy's own. With the same one, on

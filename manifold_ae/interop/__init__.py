@@ -1,6 +1,6 @@
 """Statistics of latents on their manifold, and the way to geomstats, which has more of them.
 
-    mean = frechet_mean(M, points)               # of points (n, *M.ambient_shape)
+    mean = frechet_mean(M, points)               # of points on M, a row each
     tangent = principal_geodesics(M, points, 2)
     found = cluster(M, points, 5)
     theirs = FrechetMean(space(M)).fit(to_geomstats(M, points))   # any estimator of geomstats
