@@ -1,6 +1,8 @@
 """``select``: candidates, their baselines, the null, the folder; what stands beside the rule."""
 
+import dataclasses
 import json
+import math
 
 import pytest
 import torch
@@ -294,6 +296,57 @@ def test_homology_stands_beside_where_ripser_is_there(monkeypatch):
     found = run.select(config, dataset=ring())
     assert all(row["betti"] is None for row in found.rows)
     assert "ripser" in found.remarks[-1]
+
+
+def test_a_product_with_a_nuisance_is_a_candidate():
+    found = run.select(quick(manifolds=("circle*euclidean:1",), steps=2), dataset=ring(n=80))
+    row = next(row for row in found.rows if row["name"] == "circle*euclidean:1")
+    assert list(row["kl"]) == ["circle", "direction 1"] and row["coverage"] is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", ["klein-bottle", "embedded-torus", "sphere:2*circle", "spheroid"])
+def test_other_manifolds_are_candidates(spec):
+    found = run.select(quick(manifolds=(spec,), steps=2), dataset=ring(n=80))
+    row = next(row for row in found.rows if row["dim"] == manifolds.parse(spec).dim)
+    assert row["coverage"] is None or 0 < row["coverage"] <= 1
+
+
+def test_what_is_known_beside_the_values_goes_to_every_candidate():
+    """Exposures that differ a hundredfold are no structure, where they are given."""
+    rate = torch.rand(12, generator=torch.Generator().manual_seed(0)) + 0.5
+    exposure = torch.logspace(-1, 1, 240)[torch.randperm(240)]
+    x = torch.poisson(rate * exposure[:, None])
+    rows = torch.arange(240)
+    known = {"exposure": exposure, "covariates": torch.randn(240, 2)}
+    dataset = data.Dataset(
+        name="bins", train=x[:180], test=x[180:], train_rows=rows[:180], test_rows=rows[180:],
+        train_given={name: value[:180] for name, value in known.items()},
+        test_given={name: value[180:] for name, value in known.items()},
+    )  # fmt: skip
+    assert run.select(quick(), dataset=dataset).answer == "none"
+    blind = data.Dataset(
+        name="bins", train=x[:180], test=x[180:], train_rows=rows[:180], test_rows=rows[180:]
+    )  # fmt: skip
+    seen = run.select(quick(steps=60, manifolds=("euclidean:1",)), dataset=blind)
+    assert seen.structure["gain"] > 1
+
+
+def test_values_that_are_missing_are_left_out():
+    dataset = ring()
+    holes = torch.rand(dataset.train.shape, generator=torch.Generator().manual_seed(0)) < 0.1
+    train = dataset.train.masked_fill(holes, torch.nan)
+    dataset = dataclasses.replace(dataset, train=train, missing="mask")
+    found = run.select(quick(missing="mask"), dataset=dataset)
+    assert all(math.isfinite(row["log_likelihood"]) for row in found.rows)
+
+
+def test_data_that_are_drawn_afresh_take_as_many_steps():
+    config = Select(
+        data="torus", manifolds=("torus:2",), steps=2, restarts=1, num_samples=2, landmarks=0,
+        encoder_hidden=(8,), decoder_hidden=(8,), device="cpu", batch_size=5000,
+    )  # fmt: skip
+    assert {row["name"] for row in run.select(config).rows} >= {"torus:2", "euclidean:2"}
 
 
 def test_the_picture_names_every_candidate_and_marks_what_remains():

@@ -28,7 +28,7 @@ class Select(Configuration):
     #: Euclidean baselines of the dimensions of these, and of the next ones, always join.
     manifolds: tuple[str, ...] = ("circle", "torus:2", "sphere:2", "projective:2", "so3")
     split: str = "random"
-    test_fraction: float = 0.25
+    test_fraction: float = 0.2
     split_seed: int = 0
     likelihood: str = "auto"
     scaling: str = "auto"
@@ -84,15 +84,15 @@ class Select(Configuration):
                 f"landmarks = {self.landmarks!r}: expected at least 2, or 0 to leave homology out"
             )
         # The rest is checked where it is used, and here before anything is trained.
-        self.candidate(self.manifolds[0], steps_per_epoch=1)
+        self.candidate(self.manifolds[0], batches=1)
 
-    def candidate(self, manifold: str, *, steps_per_epoch: int, **changes: Any) -> VAE:
+    def candidate(self, manifold: str, *, batches: int, **changes: Any) -> VAE:
         """The run of one candidate.
 
         Arguments:
-            steps_per_epoch: batches that make an epoch of the data.
+            batches: how many make an epoch of the data.
         """
-        epochs = max(1, round(self.steps / steps_per_epoch))
+        epochs = max(1, round(self.steps / batches))
         fields = {field.name for field in dataclasses.fields(VAE)}
         shared = {k: v for k, v in self.to_mapping().items() if k in fields}
         own = {

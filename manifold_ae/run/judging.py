@@ -102,11 +102,17 @@ class Judge:
     ) -> None:
         self.config, self.dataset, self.folder = config, dataset, folder
         steps = math.ceil(len(dataset.train) / config.batch_size)
-        changes = {} if restarts is None else {"restarts": restarts}
+        # Of data that are drawn afresh, as many batches make an epoch as of those in hand.
+        changes = {"steps_per_epoch": steps} | ({} if restarts is None else {"restarts": restarts})
         # Likelihood and scaling are the same for all.
-        some = config.candidate("circle", steps_per_epoch=steps, **changes)
+        some = config.candidate("circle", batches=steps, **changes)
         self.settings = delta_vae.resolve(some, dataset).replace(posterior="auto")
-        self.scaling = Scaling.fit(self.settings.scaling, dataset.train, dataset.value_range)
+        self.scaling = Scaling.fit(
+            self.settings.scaling,
+            dataset.train,
+            dataset.value_range,
+            missing=self.settings.missing,
+        )
 
     def __call__(self, name: str, M: Manifold) -> Judged:
         """Train and judge a candidate, or read what it reached before."""

@@ -72,7 +72,7 @@ def select(
     """
     asked = candidates_of(config.manifolds)
     if dataset is None:
-        dataset = delta_vae.load_data(config.candidate("circle", steps_per_epoch=1))
+        dataset = delta_vae.load_data(config.candidate("circle", batches=1))
     if len(dataset.test) < config.blocks:
         raise ValueError(
             f"{len(dataset.test)} held-out rows and blocks = {config.blocks}: expected at least "

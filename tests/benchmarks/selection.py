@@ -108,7 +108,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    settings = dict(Select.parse_setting(setting) for setting in options.set)
+    settings: dict[str, Any] = {"test_fraction": 0.25}
+    settings |= dict(Select.parse_setting(setting) for setting in options.set)
     defaults = Select(manifolds=MANIFOLDS, landmarks=0, **settings).to_mapping()
     about = {"rows": options.rows, "settings": defaults}
     content: dict[str, Any] = {**about, "machine": common.machine("cpu"), "runs": []}
