@@ -341,12 +341,23 @@ def test_values_that_are_missing_are_left_out():
     assert all(math.isfinite(row["log_likelihood"]) for row in found.rows)
 
 
-def test_data_that_are_drawn_afresh_take_as_many_steps():
-    config = Select(
-        data="torus", manifolds=("torus:2",), steps=2, restarts=1, num_samples=2, landmarks=0,
-        encoder_hidden=(8,), decoder_hidden=(8,), device="cpu", batch_size=5000,
-    )  # fmt: skip
-    assert {row["name"] for row in run.select(config).rows} >= {"torus:2", "euclidean:2"}
+def test_data_that_are_drawn_afresh_take_as_many_steps(monkeypatch):
+    dataset = ring()
+
+    def draw(n, generator=None, device=None):
+        rows = torch.randint(len(dataset.train), (n,), generator=generator)
+        return dataset.train[rows], rows
+
+    taken = []
+    train = run.delta_vae.train
+
+    def noted(config, *given, **options):
+        taken.append(config.epochs * config.steps_per_epoch)
+        return train(config, *given, **options)
+
+    monkeypatch.setattr(run.delta_vae, "train", noted)
+    run.select(quick(steps=4), dataset=dataclasses.replace(dataset, draw=draw))
+    assert taken == [4] * 4
 
 
 def test_the_picture_names_every_candidate_and_marks_what_remains():
