@@ -46,12 +46,16 @@ def test_demo(tmp_path: Path) -> None:
 def test_readme_programs(tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     programs = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    for name, program in zip(("train_in_python", "learn_actions"), programs, strict=True):
+    names = ("train_in_python", "with_scikit_learn", "learn_actions")
+    for name, program in zip(names, programs, strict=True):
         example = (ROOT / "examples" / f"{name}.py").read_text(encoding="utf-8")
         assert example.split('"""', 2)[2].strip() == program.strip()
     printed = run("-c", programs[0], folder=tmp_path)
     agreement = float(printed.rsplit(":", 1)[1])
     assert agreement > 0.95
+    printed = run("-c", programs[1], folder=tmp_path)
+    # Poisson counts of the same mean rates, tuned to nothing, reach −73.
+    assert -50 < float(printed.rsplit(":", 1)[1]) < 0
 
 
 @pytest.mark.slow
