@@ -48,8 +48,8 @@ class Select(Configuration):
     kl_warmup: float = 0.4
     seed: int = 0
     #: Trials of which the best, by training ELBO, goes on, and the part of training that they are.
-    restarts: int = 3
-    trial: float = 0.4
+    restarts: int = 5
+    trial: float = 0.3
 
     # Where it runs.
     device: str = "auto"
