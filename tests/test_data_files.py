@@ -105,6 +105,20 @@ def test_pictures_are_read_from_archives(tmp_path):
     assert found.image_shape == (5, 6) and found.default_likelihood == "bernoulli"
 
 
+def test_classes_that_are_written_as_floats_keep_their_numbers(tmp_path):
+    path = tmp_path / "a.csv"
+    rows = [f"{k}.5,{k}.0" for k in range(12)]
+    path.write_text("\n".join(["x,kind", *rows]) + "\n")
+    assert d.read(path, labels="kind").labels.tolist() == list(range(12))
+
+
+def test_python_s_underscores_make_no_number(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("x,y\n1,2\n1_0,3\n")
+    with pytest.raises(ValueError, match="'1_0' in line 3, column 'x'"):
+        d.read(path)
+
+
 def test_labels_are_classes_or_angles(tmp_path):
     text = "a,b,turn,lean,kind\n1,2,0.5,0.25,3\n2,3,1.5,1.25,4\n"
     path = written(tmp_path, text)

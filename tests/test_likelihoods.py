@@ -482,3 +482,10 @@ def test_scales_and_tails_are_learned_in_few_steps(generator):
     tail = likelihood.degrees_of_freedom / truth.degrees_of_freedom
     assert (scale.log().abs() < 0.15).all(), scale
     assert (tail.log().abs() < 0.6).all(), tail
+
+
+def test_angles_about_a_direction_that_is_no_number_are_none():
+    output = torch.zeros(4, 2, 3)
+    output[1, 0, 2] = torch.nan
+    drawn = likelihoods.VonMises(3).draw(output, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(drawn.isnan(), output.isnan().any(1))

@@ -550,3 +550,19 @@ def test_models_are_built_with_what_they_are_given():
             (16, 16),
             covariates=1,
         )
+
+
+def test_what_the_test_part_does_not_fit_is_refused_before_training():
+    x = torch.rand(60, 4, generator=torch.Generator().manual_seed(0))
+    x[50, 1] = 1.5
+    rows = torch.arange(60)
+    dataset = data.Dataset(
+        name="shares", train=x[:40], test=x[40:], train_rows=rows[:40], test_rows=rows[40:]
+    )
+    with pytest.raises(ValueError, match="rows held out go beyond"):
+        run.train(VAE(manifold="circle", likelihood="bernoulli", epochs=1), dataset=dataset)
+
+
+def test_patience_with_nothing_but_trials_is_refused():
+    with pytest.raises(ValueError, match="nothing is left to stop"):
+        VAE(patience=2, restarts=2, epochs=5, restart_epochs=5)

@@ -219,6 +219,27 @@ def test_shuffled_data_keep_every_feature_and_lose_what_binds_them():
     assert torch.equal(mixed.train, shuffled(dataset, 0).train)
 
 
+def test_shuffled_data_keep_their_gaps():
+    dataset = ring()
+    holes = torch.rand(dataset.train.shape, generator=torch.Generator().manual_seed(0)) < 0.5
+    train = dataset.train.masked_fill(holes, torch.nan)
+    mixed = shuffled(dataclasses.replace(dataset, train=train, missing="mask"), 0).train
+    assert torch.equal(mixed.isnan(), holes)
+    for before, after in zip(train.T, mixed.T, strict=True):
+        there = ~before.isnan()
+        assert torch.equal(before[there].sort().values, after[there].sort().values)
+    assert not torch.equal(mixed[~holes], train[~holes])
+
+
+def test_covariates_are_refused_since_the_floor_takes_none():
+    dataset = ring()
+    known = {"covariates": torch.randn(len(dataset.train), 1)}
+    others = {"covariates": torch.randn(len(dataset.test), 1)}
+    dataset = dataclasses.replace(dataset, train_given=known, test_given=others)
+    with pytest.raises(ValueError, match="a model without a latent, which takes none"):
+        run.select(quick(), dataset=dataset)
+
+
 def test_a_selection_keeps_what_it_did_and_goes_on(tmp_path, monkeypatch):
     dataset, config = ring(), quick(restarts=2)
     found = run.select(config, tmp_path, dataset=dataset)
@@ -318,7 +339,7 @@ def test_what_is_known_beside_the_values_goes_to_every_candidate():
     exposure = torch.logspace(-1, 1, 240)[torch.randperm(240)]
     x = torch.poisson(rate * exposure[:, None])
     rows = torch.arange(240)
-    known = {"exposure": exposure, "covariates": torch.randn(240, 2)}
+    known = {"exposure": exposure}
     dataset = data.Dataset(
         name="bins", train=x[:180], test=x[180:], train_rows=rows[:180], test_rows=rows[180:],
         train_given={name: value[:180] for name, value in known.items()},

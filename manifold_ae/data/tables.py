@@ -163,7 +163,8 @@ def _is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return True
+    # Python's own spelling of 1000 as 1_000 is no number in a table.
+    return "_" not in text
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,8 @@ class _Numbers:
 
     def __call__(self, cells: Sequence[str], line: int) -> list[float]:
         try:
+            if any("_" in cell for cell in cells):
+                raise ValueError
             return [float(cell) for cell in cells]
         except ValueError:
             return [self._one(cell, k, line) for k, cell in enumerate(cells)]
@@ -235,8 +238,12 @@ class _Text:
         return np.array([float(cell) for cell in self.cells])
 
     def codes(self) -> np.ndarray:
-        """Integers as they are; words by their number in order."""
+        """Integers as they are, 3.0 too; words by their number in order."""
         try:
+            numbers = [float(cell) for cell in self.cells]
+            # Beyond, a float does not tell neighbours apart.
+            if all(number.is_integer() and abs(number) < 2**53 for number in numbers):
+                return np.array(numbers).astype(np.int64)
             return np.array([int(cell) for cell in self.cells], np.int64)
         except (ValueError, OverflowError):
             return np.unique(self.cells, return_inverse=True)[1].astype(np.int64)

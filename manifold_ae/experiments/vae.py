@@ -127,6 +127,11 @@ class VAE(Configuration):
             raise ValueError(
                 f"restart_epochs = {self.restart_epochs}: expected at most epochs = {self.epochs}"
             )
+        if self.patience and self.restarts > 1 and self.restart_epochs == self.epochs:
+            raise ValueError(
+                f"patience = {self.patience} with restart_epochs = epochs = {self.epochs}: trials "
+                "are not stopped early, and nothing is left to stop; take more epochs"
+            )
         for name in ("test_fraction", "validation_fraction"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)!r}: expected between 0 and 1")

@@ -178,7 +178,8 @@ def _prepare(config: VAE, dataset: Dataset) -> tuple[Dataset, Tensor | None, Sca
         config.scaling, training.train, training.value_range, missing=config.missing
     )
     likelihood = likelihoods.named(config.likelihood, dataset.shape, masks=masks)
-    check_support(likelihood, scaling.apply(dataset.train), *SCALED)
+    for part in (dataset.train, dataset.test):
+        check_support(likelihood, scaling.apply(part), *SCALED)
     return training, held, scaling, Conditions.fit(training.train_given)
 
 

@@ -38,13 +38,20 @@ HEAVY = 2.0
 
 
 def shuffled(dataset: Dataset, seed: int) -> Dataset:
-    """The data with every feature permuted on its own, within either part."""
+    """The data with every feature permuted on its own, within either part.
+
+    Missing values stay where they are: rows keep as much as they had.
+    """
 
     def permuted(part: str) -> Tensor:
         x: Tensor = getattr(dataset, part)
         flat = x.flatten(1)
         keys = torch.rand(flat.shape, generator=generator_for("shuffled", seed, part))
-        return flat.gather(0, keys.argsort(0)).view(x.shape)
+        missing = flat.isnan()
+        # What there is comes first, in a random order; the k-th row that has some takes the k-th.
+        order = keys.masked_fill(missing, 2.0).argsort(0)
+        rank = ((~missing).long().cumsum(0) - 1).clamp_min(0)
+        return torch.where(missing, flat, flat.gather(0, order.gather(0, rank))).view(x.shape)
 
     return dataclasses.replace(
         dataset,

@@ -138,9 +138,17 @@ def cosmoothing(run: VAERun, *, folds: int = 5) -> dict[str, float]:
 
     Raises:
         ValueError: if there are fewer features than folds, or fewer than two folds.
+        NotImplementedError: for angles, which have no variance about a mean, and for data with
+            missing values.
     """
     run.model.eval()
     dataset, likelihood = run.data(), run.model.likelihood
+    if likelihood.planes > 1 or likelihood.masks:
+        what = "data with missing values" if likelihood.masks else f"{likelihood.name!r} data"
+        raise NotImplementedError(
+            f"co-smoothing of {what}: it is measured on counts and real numbers, none missing; "
+            "leave --cosmoothing out"
+        )
     features = math.prod(likelihood.event_shape)
     if not 2 <= folds <= features:
         raise ValueError(

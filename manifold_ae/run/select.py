@@ -68,11 +68,18 @@ def select(
         resume: go on in a folder that holds the same selection, with what is done in it.
 
     Raises:
-        ValueError: if the configuration does not fit the data, or the folder holds another one.
+        ValueError: if the configuration does not fit the data, the folder holds another one, or
+            the data have covariates.
     """
     asked = candidates_of(config.manifolds)
     if dataset is None:
         dataset = delta_vae.load_data(config.candidate("circle", batches=1))
+    if dataset.covariates:
+        raise ValueError(
+            "covariates: candidates are held to a model without a latent, which takes none, so "
+            "that what covariates explain would count as structure; leave them out here, or "
+            "compare runs of `train vae`"
+        )
     if len(dataset.test) < config.blocks:
         raise ValueError(
             f"{len(dataset.test)} held-out rows and blocks = {config.blocks}: expected at least "

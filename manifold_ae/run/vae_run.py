@@ -31,7 +31,11 @@ from manifold_ae.training import Checkpoint, write_aside
 __all__ = ["SCALED", "VAERun", "record", "seen"]
 
 #: What data are called where a likelihood refuses them, and how to put it right.
-SCALED = ("data, once scaled,", "use --scaling range, or another likelihood")
+SCALED = (
+    "data, once scaled,",
+    "use --scaling range; where rows held out go beyond those trained on, bring the data into that "
+    "range and use --scaling none; or take another likelihood",
+)
 
 
 @dataclass(kw_only=True)

@@ -105,7 +105,7 @@ def _von_mises(kappa: Tensor, generator: torch.Generator | None) -> Tensor:
     # Below, the concentration is none: (1 + ρ²)/(2ρ) → 1/κ.
     r = torch.where(k < 1e-5, 1 / k.clamp_min(1e-300), (1 + rho.square()) / (2 * rho))
     angles = torch.zeros_like(k)
-    left = torch.ones_like(k, dtype=torch.bool)
+    left = ~k.isnan()
     where = {"dtype": k.dtype, "device": k.device, "generator": generator}
     while left.any():
         u1, u2, u3 = torch.rand(3, *k.shape, **where)
@@ -115,4 +115,4 @@ def _von_mises(kappa: Tensor, generator: torch.Generator | None) -> Tensor:
         taken = left & ((c * (2 - c) > u2) | (torch.log(c / u2) + 1 - c >= 0))
         angles = torch.where(taken, torch.sign(u3 - 0.5) * torch.acos(f), angles)
         left &= ~taken
-    return angles.to(kappa.dtype)
+    return torch.where(k.isnan(), k, angles).to(kappa.dtype)
