@@ -446,6 +446,9 @@ def test_counts_that_vary_too_much_for_poisson_are_told():
     assert line.startswith("counts vary 2.3 times as much about the decoded means as a Poisson law")
     assert "negative-binomial" in line
     assert advice.verdict(config, {"dispersion": math.nan}) == []
+    assert advice.verdict(config, {"kl": 2.0}) == []
+    (line,) = advice.verdict(config, {"kl": 1e-4, "dispersion": 2.34})
+    assert "latents carry no information" in line
     assert advice.verdict(config, {}) == []
 
 

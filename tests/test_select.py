@@ -267,6 +267,11 @@ def test_a_selection_keeps_what_it_did_and_goes_on(tmp_path, monkeypatch):
     again = run.select(config, tmp_path, dataset=dataset, resume=True)
     assert trained == ["euclidean:2"]
     assert again.record() == found.record()
+    fewer = dataclasses.replace(
+        dataset, test=dataset.test[:40], test_rows=dataset.test_rows[:40], test_labels=None
+    )
+    with pytest.raises(ValueError, match="judged on other rows"):
+        run.select(config, tmp_path, dataset=fewer, resume=True)
 
 
 def test_counts_under_a_gaussian_are_called_counts(tmp_path):

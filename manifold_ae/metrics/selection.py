@@ -260,7 +260,7 @@ def _finding(
     head = {
         "one": f"The data speak for {called}",
         "undecided": f"Undecided: {called}",
-        "none": f"None of these: {called}, without any topology, explains the data as well",
+        "none": f"None of these: {called}, without any topology, explains the data no worse",
     }[answer]
     first = f"{head}, {gained}."
     if not others:

@@ -20,6 +20,8 @@ __all__ = ["before", "say", "verdict"]
 ROWS_PER_DIMENSION = 500
 #: Σ (x − μ)²/Σ Var(x | z) above which counts are called overdispersed.
 DISPERSED = 1.5
+#: Nats of the KL below which a latent tells next to nothing of a row.
+EMPTY = 0.05
 
 _LOGGER = logging.getLogger("manifold_ae")
 
@@ -75,7 +77,13 @@ def look_like_counts(x: Tensor) -> bool:
 
 
 def verdict(config: VAE, metrics: Mapping[str, Any]) -> list[str]:
-    """What the metrics of a trained model tell of its likelihood."""
+    """What the metrics of a trained model tell of its latents and of its likelihood."""
+    if metrics.get("kl", math.inf) < EMPTY:
+        return [
+            f"the KL is {metrics['kl']:.2g} nats: latents carry no information, and where a row is "
+            "placed means nothing; train longer, or from another --seed, or look whether there is "
+            "structure at all by `manifold-ae select`"
+        ]
     dispersion = metrics.get("dispersion", math.nan)
     if not dispersion > DISPERSED:
         return []

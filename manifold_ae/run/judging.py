@@ -75,12 +75,21 @@ class Judged:
     record: dict[str, Any]
 
     @classmethod
-    def read(cls, folder: Path) -> "Judged | None":
-        """What was judged before, if it is all there."""
+    def read(cls, folder: Path, rows: Tensor) -> "Judged | None":
+        """What was judged before, if it is all there.
+
+        Raises:
+            ValueError: if other rows than these were held out then.
+        """
         if not (folder / "judged.json").exists():
             return None
         record = json.loads((folder / "judged.json").read_text(encoding="utf-8"))
         with np.load(folder / "judged.npz") as arrays:
+            if not np.array_equal(arrays["rows"], rows.numpy()):
+                raise ValueError(
+                    f"{folder} was judged on other rows: the data have changed since; take another "
+                    "folder"
+                )
             return cls(torch.from_numpy(arrays["log_likelihood"]), record)
 
     def write(self, folder: Path, rows: Tensor) -> None:
@@ -124,7 +133,7 @@ class Judge:
     def __call__(self, name: str, M: Manifold) -> Judged:
         """Train and judge a candidate, or read what it reached before."""
         own = None if self.folder is None else self.folder / name.replace(":", "").replace("*", "x")
-        done = None if own is None else Judged.read(own)
+        done = None if own is None else Judged.read(own, self.dataset.test_rows)
         if done is not None:
             return done
         config = self.settings.replace(manifold=M.spec, divergence="auto")
@@ -162,6 +171,12 @@ class Judge:
                 for row in rows
             ]
         )
+        if not torch.isfinite(log_likelihood).all():
+            raise ValueError(
+                f"{int((~torch.isfinite(log_likelihood)).sum())} held-out rows have no finite "
+                f"log-likelihood on {M.spec}: training diverged, or they are unlike all others; "
+                "try a smaller --set lr, or leave the candidate out"
+            )
         laws: list[Any] = [model.posterior_law(row["x"], **_given(row)) for row in rows]
         kl = torch.cat([kl_by_factor(q, model.prior) for q in laws]).double().mean(0)
         z = torch.cat([q.loc for q in laws])[:ENCODED].cpu()

@@ -111,6 +111,13 @@ def compare(runs: Mapping[str, Run]) -> Consistency | None:
         for name in SEEN
         if name in dataset.test_given
     }
+    for name, other in own.items():
+        if torch.isnan(x).any() and not other.model.likelihood.masks:
+            raise ValueError(
+                f"{name} was trained without --missing mask, and rows of the first run have "
+                "missing values: train it with the mask, or compare complete rows by "
+                "metrics.align(manifold, a, b)"
+            )
     latents = [torch.from_numpy(one.encode(x, **given)["points"]) for one in own.values()]
     return consistency(M, latents, names=list(own))
 
