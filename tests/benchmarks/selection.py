@@ -22,6 +22,7 @@ import torch
 
 from manifold_ae import data, run
 from manifold_ae.experiments import Select
+from manifold_ae.run.seeds import spread
 
 #: What is simulated → its class.
 TRUTH = {
@@ -91,7 +92,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
                 "right": sum(r["right"] for r in own),
                 "wrong and sure": sum(r["wrong_and_sure"] for r in own),
                 "answers": [f"{a} {answers.count(a)}" for a in dict.fromkeys(answers)],
-                "cpu seconds": common.spread([r["cpu_seconds"] for r in own]),
+                "cpu seconds": spread([r["cpu_seconds"] for r in own]),
             }
     return table
 
