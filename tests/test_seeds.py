@@ -152,8 +152,8 @@ def test_a_group_goes_on_as_if_never_stopped(group, tmp_path, monkeypatch):
 def test_a_seed_that_diverges_is_named_and_stops_nothing(tmp_path, monkeypatch):
     original = run.delta_vae.build_model
 
-    def build(config: VAE, *given: Any) -> DeltaVAE:
-        model = original(config, *given)
+    def build(config: VAE, *given: Any, **options: Any) -> DeltaVAE:
+        model = original(config, *given, **options)
         if config.seed == 5:
             with torch.no_grad():
                 next(model.parameters()).fill_(math.nan)
