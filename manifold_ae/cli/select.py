@@ -24,8 +24,10 @@ def _options(command: Any) -> Any:
                 help="Candidates; Euclidean baselines join.  "
                 f"[default: {','.join(Select().manifolds)}]",
             ),
-            field("covariates", help="Columns, or a file: what no candidate has to explain."),
-            field("exposure", help="Likewise: by what the rates of a row are multiplied."),
+            field(
+                "exposure",
+                help="A column, or a file: by what the rates of a row are multiplied.",
+            ),
             field("groups", help="Likewise: the trial of a row."),
             field(
                 "missing",
