@@ -175,7 +175,8 @@ def test_what_no_model_sees_may_be_left_out_of_another_file(tmp_path, kind):
 def test_arrays_beside_an_array_are_named_anew(tmp_path):
     named = arrays(tmp_path)
     like = d.load(tmp_path / "x.npy", **named).columns
-    with pytest.raises(ValueError, match=r"trained with covariates .*covariates=PATH.npy \(--cov"):
+    wanted = r"covariates .* and exposure .*\(--covariates PATH.npy --exposure PATH.npy\)"
+    with pytest.raises(ValueError, match=wanted):
         d.read(tmp_path / "x.npy", like=like)
     again = d.read(
         tmp_path / "x.npy", like=like, covariates=named["covariates"], exposure=named["exposure"]

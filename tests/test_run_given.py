@@ -17,7 +17,9 @@ from manifold_ae.experiments import VAE
 from manifold_ae.run import advice
 from manifold_ae.run.conditions import Conditions
 from manifold_ae.run.delta_vae import build_model
+from manifold_ae.run.fingerprint import fingerprint_of
 from manifold_ae.run.stopping import Patience, validation
+from manifold_ae.training import Checkpoint
 
 SMALL = VAE(
     manifold="circle",
@@ -111,6 +113,9 @@ def test_rows_without_their_conditions_are_refused(trained):
         trained.encode(x, exposure=torch.ones(4))
     with pytest.raises(ValueError, match=r"trained with exposure.*exposure= of shape \(n,\)"):
         trained.encode(x, covariates=torch.ones(4, 2))
+    both = r"covariates and exposure: .*covariates= of shape \(n, 2\) and exposure= of shape \(n,\)"
+    with pytest.raises(ValueError, match=both):
+        trained.encode(x)
     with pytest.raises(ValueError, match=r"covariates of shape \(4, 3\): expected \(4, 2\)"):
         trained.encode(x, covariates=torch.ones(4, 3), exposure=torch.ones(4))
     with pytest.raises(ValueError, match="positive numbers"):
@@ -136,6 +141,16 @@ def test_samples_and_decoded_points_are_of_typical_rows_or_of_those_asked_for(tr
         5, seed=1, covariates=mean.expand(5, 2).float(), exposure=torch.full((5,), 2 * unit)
     )
     assert torch.allclose(2 * typical, doubled, rtol=1e-4)
+    # What is not given is typical, whichever of the two it is.
+    alone = trained.sample(5, seed=1, exposure=torch.full((5,), 2 * unit))
+    assert torch.allclose(alone, doubled, rtol=1e-4)
+    moved = {"covariates": torch.ones(5, 2)}
+    alone = trained.sample(5, seed=1, **moved)
+    assert not torch.allclose(alone, typical, rtol=1e-3)
+    both = trained.sample(5, seed=1, **moved, exposure=torch.full((5,), unit))
+    assert torch.allclose(alone, both, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"covariates of shape \(5, 3\): expected \(5, 2\)"):
+        trained.sample(5, covariates=torch.ones(5, 3))
     z = trained.model.manifold.random_uniform(3, 4)
     assert trained.decode(z).shape == (3, 4, 8)
     other = trained.decode(z, covariates=torch.ones(12, 2), exposure=torch.ones(12))
@@ -339,6 +354,53 @@ def test_a_run_that_is_stopped_and_resumed_is_the_undisturbed_one(archive, tmp_p
     ]
     ends = zip(whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in ends)
+
+
+@pytest.mark.parametrize("changes", [{}, {"seeds": 2}, {"restarts": 2, "restart_epochs": 1}])
+def test_a_run_goes_on_with_the_data_that_it_was_begun_with_or_not_at_all(changes, tmp_path):
+    x = ring(60)[0]
+    config, path, folder = SMALL.replace(**changes), tmp_path / "x.npy", tmp_path / "run"
+    config = config.replace(data=str(path), likelihood="poisson")
+    np.save(path, x)
+    run.train(config, folder)
+    run.train(config, folder, resume=True)
+    kept = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    x[7, 3] += 1
+    np.save(path, x)
+    with pytest.raises(ValueError, match=r"data have changed.*\(48, 8\) of float32.*SHA-256"):
+        run.train(config, folder, resume=True)
+    assert {file: file.read_bytes() for file in kept} == kept
+    # A run of before knew nothing of its data, and goes on with what there is.
+    for file in folder.rglob("checkpoint.pt"):
+        checkpoint = Checkpoint.load(file)
+        for part in (checkpoint.extra, checkpoint.extra.get("own", {})):
+            part.pop("data", None)
+        checkpoint.save(file)
+    run.train(config, folder, resume=True)
+
+
+def test_data_are_known_by_their_values_rows_and_conditions():
+    x, covariates, exposure, angle = ring(40)
+
+    def found(x=x, **changes):
+        options = {"covariates": covariates, "exposure": exposure, "labels": angle} | changes
+        return fingerprint_of(data.from_array(x, **options))
+
+    first = found()
+    assert first["shape"] == [32, 8]
+    assert found() == first == found(labels=angle + 1)
+    for changes in (
+        {"covariates": covariates + 1},
+        {"exposure": 2 * exposure},
+        {"seed": 1},
+        {"split": "blocks"},
+        {"x": x[::-1]},
+        {"x": x[:, ::-1]},
+        {"groups": np.arange(40)},
+    ):
+        assert found(**changes)["sha256"] != first["sha256"], changes
+    # Those that a configuration makes are known by it.
+    assert fingerprint_of(data.load("digits")) is None
 
 
 def test_each_of_several_seeds_stops_where_it_would_alone(archive, tmp_path):

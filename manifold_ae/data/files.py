@@ -22,6 +22,7 @@ from .archives import Archive, open_archive
 from .arrays import check_layout, open_array
 from .base import Dataset, register
 from .columns import PARTS, Columns
+from .given import SEEN
 from .recordings import AXES, Recording, recording
 from .tables import read_table
 
@@ -67,14 +68,18 @@ def _keys(archive: Archive, columns: Columns, optional: Container[str]) -> dict[
             f"{archive.path} has no 'x', it has {held}; save it with numpy.savez(path, x=...)"
         )
     keys = {part: part for part in PARTS if part in names} | {"x": "x"}
+    absent = []
     for part, (key,) in columns.named().items():
         if key in names:
             keys[part] = key
         elif part not in optional:
-            raise ValueError(
-                f"{archive.path} has no {key!r} for {part}, it has {', '.join(names)}"
-                f"{did_you_mean(key, names)}"
-            )
+            absent.append((key, part))
+    if absent:
+        wanted = " and ".join(f"no {key!r} for {part}" for key, part in absent)
+        raise ValueError(
+            f"{archive.path} has {wanted}, it has {', '.join(names)}"
+            f"{did_you_mean(absent[0][0], names)}"
+        )
     return keys
 
 
@@ -149,12 +154,14 @@ def _merged(like: Columns, given: Columns, path: Path, missing: str | None) -> C
     """How a file was read, with what is said anew in its place."""
     old, new = like.named(), given.named()
     if path.suffix.lower() == ".npy":
-        for part in ("covariates", "exposure"):
-            if part in old and part not in new:
-                raise ValueError(
-                    f"{path.name}: the model was trained with {part} ({old[part][0]}): name those "
-                    f"of these rows, as in {part}=PATH.npy (--{part} PATH.npy)"
-                )
+        absent = [part for part in SEEN if part in old and part not in new]
+        if absent:
+            trained = " and ".join(f"{part} ({old[part][0]})" for part in absent)
+            raise ValueError(
+                f"{path.name}: the model was trained with {trained}: name those of these rows, as "
+                f"in {', '.join(f'{part}=PATH.npy' for part in absent)} "
+                f"({' '.join(f'--{part} PATH.npy' for part in absent)})"
+            )
         old = {}
     return Columns(
         **old | new,

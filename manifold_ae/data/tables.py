@@ -129,26 +129,24 @@ def _header(header: Sequence[str], name: str) -> list[str]:
 
 def _roles(header: Sequence[str], columns: Columns, optional: Container[str], name: str) -> Columns:
     """The columns as they are in this file, with every feature named."""
-    found = columns.named()
-    for part, names in found.items():
-        for column in names:
-            if column in header:
-                continue
-            if part in optional:
-                found = {**found, part: ()}
-                continue
-            raise ValueError(
-                f"{name} has no column {column!r} for {part}: it has {_some(header)}"
-                f"{did_you_mean(column, header)}"
-            )
+    found = dict(columns.named())
+    absent = {part: [c for c in names if c not in header] for part, names in found.items()}
+    found |= {part: () for part, lost in absent.items() if lost and part in optional}
+    needed = [(part, column) for part in found if found[part] for column in absent[part]]
+    if needed:
+        wanted = " and ".join(f"no column {column!r} for {part}" for part, column in needed)
+        raise ValueError(
+            f"{name} has {wanted}: it has {_some(header)}{did_you_mean(needed[0][1], header)}"
+        )
     taken = {column for names in found.values() for column in names}
     features = columns.features or tuple(column for column in header if column not in taken)
-    for column in features:
-        if column not in header:
-            raise ValueError(
-                f"{name} has no column {column!r}, a feature of the file that was trained on: it "
-                f"has {_some(header)}{did_you_mean(column, header)}"
-            )
+    lost = [column for column in features if column not in header]
+    if lost:
+        what = "a feature" if len(lost) == 1 else f"{len(lost)} features"
+        raise ValueError(
+            f"{name} has no column {_some([repr(column) for column in lost])}, {what} of the file "
+            f"that was trained on: it has {_some(header)}{did_you_mean(lost[0], header)}"
+        )
     if not features:
         raise ValueError(f"{name} has no column of values: all are {', '.join(found)}")
     return replace(columns, **found, features=features)

@@ -45,52 +45,54 @@ class Conditions:
         return 0 if self.covariates is None else self.covariates.shift.numel()
 
     def apply(
-        self, given: Mapping[str, Any], rows: int, *, device: torch.device | None = None
+        self,
+        given: Mapping[str, Any],
+        rows: int,
+        *,
+        typical: bool = False,
+        device: torch.device | None = None,
     ) -> dict[str, Any]:
         """What a model is given with so many rows, as arguments by name.
 
         Arguments:
             given: raw ``covariates`` (rows, c) and ``exposure`` (rows,); what is None, or no model
                 sees, is left out.
+            typical: rows of which one of the two is not given have the mean covariates, or the
+                typical exposure.
 
         Raises:
             ValueError: if some of it is lacking that the model was trained with, or there is some
                 that it was not, or values are not finite, an exposure not positive.
         """
+        raw = {name: given[name] for name in SEEN if given.get(name) is not None}
+        lacking = [name for name in SEEN if name not in raw and getattr(self, name) is not None]
+        if lacking and not typical:
+            shapes = {"covariates": f"(n, {self.count})", "exposure": "(n,)"}
+            raise ValueError(
+                f"this run was trained with {' and '.join(lacking)}: those of the rows are needed "
+                f"too, {' and '.join(f'{name}= of shape {shapes[name]}' for name in lacking)}"
+            )
         found: dict[str, Tensor] = {}
-        for name in SEEN:
-            value = given.get(name)
-            known = getattr(self, name) is not None
-            if known and value is None:
-                raise ValueError(
-                    f"this run was trained with {name}: those of the rows are needed too, {name}= "
-                    f"of shape {'(n,)' if name == 'exposure' else f'(n, {self.count})'}"
-                )
-            if value is None:
-                continue
-            if not known:
+        for name, value in raw.items():
+            if getattr(self, name) is None:
                 raise ValueError(
                     f"{name} are given, and this run was trained without: leave it out"
                 )
             value = torch.as_tensor(value).to(torch.float32)
             found[name] = value.unsqueeze(-1) if (name, value.dim()) == ("covariates", 1) else value
         data.check_given(found, rows)
-        if self.covariates is not None:
+        if self.covariates is not None and "covariates" in found:
             if found["covariates"].shape[1] != self.count:
                 raise ValueError(
                     f"covariates of shape {tuple(found['covariates'].shape)}: expected "
                     f"({rows}, {self.count}), as the run was trained with"
                 )
             found["covariates"] = self.covariates.apply(found["covariates"])
-        if self.exposure is not None:
+        if self.exposure is not None and "exposure" in found:
             found["exposure"] = found["exposure"] / self.exposure
+        if "covariates" in lacking:  # without an exposure, a model takes that of 1
+            found["covariates"] = torch.zeros(rows, self.count)
         return {name: value.to(device) for name, value in found.items()}
-
-    def typical(self, rows: int, *, device: torch.device | None = None) -> dict[str, Any]:
-        """What a model is given with rows of the mean covariates and of typical exposure."""
-        return (
-            {} if not self.count else {"covariates": torch.zeros(rows, self.count, device=device)}
-        )
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps; nothing where there are no conditions."""

@@ -17,6 +17,7 @@ from manifold_ae.run import advice
 from manifold_ae.run.base import Run
 from manifold_ae.run.conditions import Conditions
 from manifold_ae.run.files import prepare_together
+from manifold_ae.run.fingerprint import fingerprint_of
 from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
 from manifold_ae.run.sequences import time_unit, windows_of
 from manifold_ae.run.starting import starter
@@ -103,7 +104,8 @@ def train(
         A ``VAERun``; of several seeds, a ``SeedsRun``.
 
     Raises:
-        ValueError: if the configuration does not fit the data, or the folder holds another run.
+        ValueError: if the configuration does not fit the data, or the folder holds another run, or
+            one that was begun with other data.
     """
     dataset = load_data(config) if dataset is None else dataset
     config = resolve(config, dataset)
@@ -142,7 +144,8 @@ def train(
         resume=resume,
         extra=extra_of(
             config,
-            record(config, scaling, dataset.shape, dataset.name, conditions, dataset.columns),
+            record(config, scaling, dataset.shape, dataset.name, conditions, dataset.columns)
+            | {"data": fingerprint_of(dataset)},
         ),
         progress=progress,
         checkpoint_seconds=checkpoint_seconds,

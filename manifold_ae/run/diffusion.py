@@ -19,6 +19,7 @@ from manifold_ae.models import DiffusionModel
 from manifold_ae.nn import MLPDenoiser
 from manifold_ae.run.base import Run
 from manifold_ae.run.files import prepare_together
+from manifold_ae.run.fingerprint import fingerprint_of
 from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
 from manifold_ae.run.trials import train_together
 from manifold_ae.training import Checkpoint, Schedule, Source, make_fabric, write_aside
@@ -398,6 +399,7 @@ def train(
                 "scaling": scaling.state_dict(),
                 "event_shape": list(dataset.shape),
                 "dataset": dataset.name,
+                "data": fingerprint_of(dataset),
             },
         ),
         progress=progress,

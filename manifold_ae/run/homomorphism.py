@@ -207,6 +207,7 @@ def train(
         "group": group_record(group),
         "in_memory": traces is not None,
         "signal": signal,
+        "data": source.fingerprint,
     }
     # What cannot be trained is refused here, before anything is written.
     with torch.no_grad(), torch.random.fork_rng(devices=[]):

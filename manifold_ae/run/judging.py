@@ -24,6 +24,7 @@ from manifold_ae.models import LatentFree, likelihoods
 from manifold_ae.run import advice, delta_vae
 from manifold_ae.run.delta_vae import VAERun
 from manifold_ae.run.files import save_arrays, write_json
+from manifold_ae.run.fingerprint import fingerprint_of, require_same
 
 __all__ = ["Judge", "Judged", "shuffled"]
 
@@ -75,15 +76,21 @@ class Judged:
     record: dict[str, Any]
 
     @classmethod
-    def read(cls, folder: Path, rows: Tensor) -> "Judged | None":
+    def read(
+        cls, folder: Path, rows: Tensor, data: Mapping[str, Any] | None = None
+    ) -> "Judged | None":
         """What was judged before, if it is all there.
 
+        Arguments:
+            data: the fingerprint of the data.
+
         Raises:
-            ValueError: if other rows than these were held out then.
+            ValueError: if other rows than these were held out then, or the data were others.
         """
         if not (folder / "judged.json").exists():
             return None
         record = json.loads((folder / "judged.json").read_text(encoding="utf-8"))
+        require_same(folder, record.get("data"), data)
         with np.load(folder / "judged.npz") as arrays:
             if not np.array_equal(arrays["rows"], rows.numpy()):
                 raise ValueError(
@@ -117,6 +124,7 @@ class Judge:
         restarts: int | None = None,
     ) -> None:
         self.config, self.dataset, self.folder = config, dataset, folder
+        self.data = fingerprint_of(dataset)
         steps = math.ceil(len(dataset.train) / config.batch_size)
         # Of data that are drawn afresh, as many batches make an epoch as of those in hand.
         changes = {"steps_per_epoch": steps} | ({} if restarts is None else {"restarts": restarts})
@@ -133,7 +141,7 @@ class Judge:
     def __call__(self, name: str, M: Manifold) -> Judged:
         """Train and judge a candidate, or read what it reached before."""
         own = None if self.folder is None else self.folder / name.replace(":", "").replace("*", "x")
-        done = None if own is None else Judged.read(own, self.dataset.test_rows)
+        done = None if own is None else Judged.read(own, self.dataset.test_rows, self.data)
         if done is not None:
             return done
         config = self.settings.replace(manifold=M.spec, divergence="auto")
@@ -193,6 +201,7 @@ class Judge:
             "betti": self._betti(M, z),
             "warnings": self._warnings(run, rows, laws),
             "seconds": sum(row["seconds"] for row in run.history),
+            "data": self.data,
         }
         return Judged(log_likelihood.cpu(), record)
 

@@ -13,6 +13,7 @@ from manifold_ae.data import Traces, worlds
 from manifold_ae.data.seeding import generator_for
 from manifold_ae.experiments import HAE
 from manifold_ae.groups import Group, LieGroup
+from manifold_ae.run.fingerprint import fingerprint
 
 __all__ = ["TraceData", "draw_traces", "held_out", "load_traces", "world_options"]
 
@@ -52,6 +53,15 @@ class TraceData:
                 "from them; hand over traces in which something is seen to move"
             )
         return distance / 2
+
+    @property
+    def fingerprint(self) -> dict[str, Any] | None:
+        """By what these traces are known again; None of a world's, which a configuration makes."""
+        if self.world is not None:
+            return None
+        parts = {"actions": self.train.actions, "test_actions": self.test.actions}
+        test = {"test_observations": self.test.observations}
+        return fingerprint(self.train.observations, **parts, **test)
 
     def labels(self, states: Tensor | None) -> Tensor | None:
         """The hidden angles of states, where they are known."""

@@ -17,6 +17,7 @@ from manifold_ae import data
 from manifold_ae.data.seeding import mix
 from manifold_ae.replicas import Replicas
 from manifold_ae.run.files import existing_checkpoint
+from manifold_ae.run.fingerprint import require_same
 from manifold_ae.training import Checkpoint, Schedule, Source, Stopping, fit
 
 __all__ = ["train_together", "train_with_restarts"]
@@ -58,13 +59,21 @@ def train_together(
         make_source: its batches.
         quality: of an epoch's row of metrics, by which the best trial is chosen; more is better.
             A trial that diverged has −∞.
-        extra: kept in every checkpoint; what the trials reached is added.
+        extra: kept in every checkpoint; what the trials reached is added. By its ``"data"``, a
+            fingerprint, those of a run that goes on are known again.
         stopping: what may end training early; trials are as long as they are said to be.
         after_epoch: makes what ``fit`` takes under this name, given the model that is trained.
 
     Raises:
         NonFiniteLossError: when every model diverged.
+        ValueError: if the run that is to go on was begun with other data.
     """
+
+    def begun(folder: Path | None) -> Checkpoint | None:
+        found = existing_checkpoint(folder) if resume else None
+        if folder is not None and found is not None:
+            require_same(folder, _data(found.extra), _data(extra))
+        return found
 
     def attempt(
         configs: Sequence[Any], folder: Path | None, start: Checkpoint | None, until: int | None
@@ -93,7 +102,7 @@ def train_together(
         )
         return model, last
 
-    start = existing_checkpoint(folder) if resume else None
+    start = begun(folder)
     count = getattr(configs[0], "restarts", 1)
     if count == 1:
         return attempt(configs, folder, start, None)
@@ -103,7 +112,7 @@ def train_together(
         for k in range(count)
     ]
     if start is None:
-        done = _try(trials, attempt, None if folder is None else folder / "trials", resume, fabric)
+        done = _try(trials, attempt, begun, None if folder is None else folder / "trials", fabric)
         reached = [_score(trial, configs[0].restart_epochs, quality) for trial in done]
     else:
         done, reached = [], _flat(start.extra["trials"])
@@ -123,35 +132,37 @@ def train_together(
 def _try(
     trials: Sequence[Any],
     attempt: Callable[..., tuple[Any, Checkpoint]],
+    begun: Callable[[Path | None], Checkpoint | None],
     folder: Path | None,
-    resume: bool,
     fabric: Fabric,
 ) -> list[Checkpoint]:
     """The checkpoint of every trial, also kept as ``trials/K/checkpoint.pt`` unless it diverged."""
     until = trials[0].restart_epochs
     own = [None if folder is None else folder / str(k) for k in range(len(trials))]
-    if resume:
-        kept = [existing_checkpoint(path) for path in own]
-        found = [trial for trial in kept if trial is not None and trial.epoch >= until]
-        if len(found) == len(trials):
-            return found
+    kept = [begun(path) for path in own]
+    found = [trial for trial in kept if trial is not None and trial.epoch >= until]
+    if len(found) == len(trials):
+        return found
     for path in own:
         if path is not None:
             path.mkdir(parents=True, exist_ok=True)
     if trials[0].precision == "16-mixed":
         # Gradients are scaled in common there: one that overflows would stop all.
         done = []
-        for trial, path in zip(trials, own, strict=True):
-            begun = existing_checkpoint(path) if resume else None
-            done.append(attempt([trial], path, begun, until)[1])
+        for trial, path, start in zip(trials, own, kept, strict=True):
+            done.append(attempt([trial], path, start, until)[1])
         return done
-    begun = existing_checkpoint(folder) if resume else None
-    model, last = attempt(trials, folder, begun, until)
+    model, last = attempt(trials, folder, begun(folder), until)
     done = model.split(last)
     for trial, path in zip(done, own, strict=True):
         if path is not None and "lost" not in trial.extra and fabric.is_global_zero:
             trial.save(path / "checkpoint.pt")
     return done
+
+
+def _data(extra: Mapping[str, Any]) -> Any:
+    """The fingerprint of the data that a checkpoint keeps; of several seeds it is with the rest."""
+    return extra.get("own", extra).get("data")
 
 
 def _score(trial: Checkpoint, epochs: int, quality: Callable[[dict[str, float]], float]) -> float:

@@ -215,11 +215,12 @@ class VAERun(Run):
         """Mean observations at latents z ``(n, *ambient_shape)``, in scaled units, on the CPU.
 
         Arguments:
-            raw: ``covariates`` (n, c) and ``exposure`` (n,), raw; by default the mean covariates
-                and the typical exposure of the training rows.
+            raw: ``covariates`` (n, c) and ``exposure`` (n,), raw; by default, each, the mean
+                covariates and the typical exposure (the geometric mean) of the training rows.
         """
         self.model.eval()
-        given = self._given_or_typical(math.prod(z.shape[: self._batch_dims(z)]), raw)
+        rows = math.prod(z.shape[: self._batch_dims(z)])
+        given = self.conditions.apply(raw, rows, typical=True, device=self.device)
         shaped = {
             name: value.reshape(*z.shape[: self._batch_dims(z)], *value.shape[1:])
             for name, value in given.items()
@@ -237,13 +238,8 @@ class VAERun(Run):
         """
         self.model.eval()
         generator = generator_for("sample", seed, device=self.device)
-        given = self._given_or_typical(n, raw)
+        given = self.conditions.apply(raw, n, typical=True, device=self.device)
         return self.scaling.invert(self.model.sample(n, generator=generator, **given).cpu())
-
-    def _given_or_typical(self, rows: int, raw: Mapping[str, Any]) -> dict[str, Any]:
-        if any(value is not None for value in raw.values()):
-            return self.given(rows, **raw)
-        return self.conditions.typical(rows, device=self.device)
 
     def table(self, metrics: dict[str, Any]) -> str:
         names = ("elbo", "kl", "mse", "log_likelihood", "mean_log_time", "seconds")

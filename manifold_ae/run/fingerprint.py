@@ -1,0 +1,71 @@
+"""By what a run knows its data again, when it goes on: their shape, their type, a hash of them."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from manifold_ae import data
+from manifold_ae.data import Dataset
+
+__all__ = ["fingerprint", "fingerprint_of", "require_same"]
+
+
+def fingerprint(values: Tensor, **others: Tensor) -> dict[str, Any]:
+    """Shape and type of values, and a hash of their bytes and of those of other tensors by name.
+
+    Example:
+        >>> import torch
+        >>> found = fingerprint(torch.arange(6.0).view(3, 2), rows=torch.arange(3))
+        >>> found["shape"], found["dtype"], len(found["sha256"])
+        ([3, 2], 'float32', 64)
+    """
+    found = hashlib.sha256()
+    for name, tensor in {"values": values, **others}.items():
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().data)
+    return {
+        "shape": list(values.shape),
+        "dtype": str(values.dtype).removeprefix("torch."),
+        "sha256": found.hexdigest(),
+    }
+
+
+def fingerprint_of(dataset: Dataset) -> dict[str, Any] | None:
+    """That of a data set: of its values, its split, and what a model is given of its rows.
+
+    None of data that this library makes or fetches: the configuration says all of them, and what is
+    computed may differ by a rounding on another machine. Labels are seen by no model, and may
+    change.
+    """
+    if dataset.columns is None and dataset.name in data.names():
+        return None
+    beside = {
+        f"{part}_{name}": value
+        for part in ("train", "test")
+        for name, value in sorted(getattr(dataset, f"{part}_given").items())
+    }
+    rows = {"train_rows": dataset.train_rows, "test": dataset.test, "test_rows": dataset.test_rows}
+    return fingerprint(dataset.train, **rows, **beside)
+
+
+def require_same(
+    folder: Path, before: Mapping[str, Any] | None, now: Mapping[str, Any] | None
+) -> None:
+    """Raise unless data are those of before; of a run that does not say, nothing is known.
+
+    Raises:
+        ValueError: if they are others.
+    """
+    if not before or not now or dict(before) == dict(now):
+        return
+    was, have = (
+        f"training values {tuple(one['shape'])} of {one['dtype']}, SHA-256 {one['sha256'][:12]}..."
+        for one in (before, now)
+    )
+    raise ValueError(
+        f"cannot resume {folder}: the data have changed since it was begun (then {was}; now "
+        f"{have}); give it the data that it was begun with, or take another folder (--out)"
+    )
