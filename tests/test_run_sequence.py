@@ -1,5 +1,7 @@
 """Runs with a prior along time, and smoothing of what a run encodes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,8 @@ from manifold_ae.cli.main import main
 from manifold_ae.data import Recording
 from manifold_ae.experiments import VAE
 from manifold_ae.models import DeltaVAE
+from manifold_ae.run.sequences import windows_of
+from manifold_ae.run.stopping import patience, validation
 
 SMALL = VAE(
     manifold="circle",
@@ -64,6 +68,41 @@ def test_it_is_loaded_with_its_motion(trained):
     assert again.config.sequence == 8
     assert_close(again.model.motion.rate, trained.model.motion.rate)
     assert again.model.motion.unit == trained.model.motion.unit
+
+
+def test_patience_judges_by_the_elbo_that_is_trained(trained):
+    """Windows of the rows that are held out, by the loss itself, in the mean over its noise."""
+    config, dataset = trained.config.replace(patience=3, sequence=50), trained.data()
+    training, held = validation(config, dataset)
+    device = torch.device("cpu")
+    judge = patience(config, dataset, held, trained.scaling, trained.conditions, device)
+    x = trained.scaled(dataset.train[held])
+    assert len(training.train) + len(x) == len(dataset.train)
+    known = data.rows_of(dataset.train_given, held)
+    own = dataclasses.replace(
+        dataset, train=x, train_rows=dataset.train_rows[held], train_given=known
+    )
+    batches = windows_of(config, own, x)
+    with torch.no_grad():
+        drawn = [trained.model.loss(**some) for k in range(400) for some in batches.epoch(k)]
+    by_loss = torch.stack([terms["elbo"] for terms in drawn])
+    error = by_loss.std().item() * (1 / 400 + len(x) / 1000) ** 0.5
+    assert judge.score(trained.model) == pytest.approx(by_loss.mean().item(), abs=4 * error)
+    # What the rows alone say is another number.
+    coupling = torch.stack([terms["coupling"] for terms in drawn]).mean().item()
+    assert abs(coupling) > 8 * error
+    alone = dataclasses.replace(trained.config, patience=3, sequence=0)
+    by_rows = patience(alone, dataset, held, trained.scaling, trained.conditions, device)
+    expected = by_loss.mean().item() - coupling
+    assert by_rows.score(trained.model) == pytest.approx(expected, abs=4 * error)
+
+
+def test_patience_with_a_sequence_from_the_command_line(archive, tmp_path):
+    command = ["train", "vae", "--manifold", "circle", "--data", str(archive), "--likelihood"]
+    command += ["poisson", "--split", "groups", "--sequence", "8", "--patience", "1"]
+    done = CliRunner().invoke(main, [*command, "--out", str(tmp_path / "run"), *OPTIONS])
+    assert done.exit_code == 0, done.output
+    assert "best_epoch" in done.output
 
 
 class Killed(Exception):

@@ -152,7 +152,8 @@ def _vae_options(command: Callable[..., Any]) -> Callable[..., Any]:
             field(
                 "patience",
                 help="Stop after so many epochs without a better ELBO of rows that are held out of "
-                "training, a tenth, and keep the best weights; 0 for never.",
+                "training, a tenth, and keep the best weights; 0 for never. With --sequence, of "
+                "windows of these rows: hold out stretches of time by --split blocks.",
             ),
             *_training(field, "training ELBO"),
             *_running(),

@@ -238,10 +238,13 @@ class DeltaVAE(nn.Module):
         """Terms of the prior along time, where there is one."""
         if elapsed is None:
             return {}
+        coupling = self._coupling(z, elapsed).mean()
+        return {"coupling": coupling, "rate": self.motion.rate.mean()}  # type: ignore[union-attr]
+
+    def _coupling(self, z: Tensor, elapsed: Tensor) -> Tensor:
         if self.motion is None:
             raise ValueError("elapsed: this model has no prior along time; give it a motion")
-        coupling = self.motion.coupling(z, elapsed, self.prior).mean()
-        return {"coupling": coupling, "rate": self.motion.rate.mean()}
+        return self.motion.coupling(z, elapsed, self.prior)
 
     def conditional_log_prob(
         self,
@@ -302,19 +305,22 @@ class DeltaVAE(nn.Module):
         *,
         covariates: Tensor | None = None,
         exposure: Tensor | None = None,
+        elapsed: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """ELBO, KL and squared error per observation, with one posterior sample each.
 
         The sample is exact; where the heat kernel has no exact sampler (on the embedded torus, on
-        spheres beyond d = 10), the end of a walk of 100 steps. The KL is that of the loss.
+        spheres beyond d = 10), the end of a walk of 100 steps. The KL is that of the loss. With
+        ``elapsed`` ``(n,)``, as in ``loss``, the ELBO is that under the prior along time.
         """
         q = self.posterior_law(x, covariates=covariates, exposure=exposure)
         z = self._sampler(q).sample(generator=generator)
         output = self._output(z, covariates)
         kl = DIVERGENCES[self.divergence](q, self.prior, z)
+        coupling = 0.0 if elapsed is None else self._coupling(z, elapsed)
         return {
-            "elbo": self.likelihood.log_prob(output, x, exposure) - kl,
+            "elbo": self.likelihood.log_prob(output, x, exposure) - kl + coupling,
             "kl": kl,
             "mse": self.likelihood.error(output, x, exposure),
             **self.likelihood.checks(output, x, exposure),

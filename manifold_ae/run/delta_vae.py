@@ -1,6 +1,5 @@
 """Runs of a ΔVAE: built, trained, evaluated, drawn."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ from torch import Tensor
 
 from manifold_ae import data
 from manifold_ae.data import Columns, Dataset, Scaling
-from manifold_ae.data.seeding import generator_for
 from manifold_ae.experiments import VAE
 from manifold_ae.models import DeltaVAE, likelihoods
 from manifold_ae.run import advice
@@ -21,7 +19,7 @@ from manifold_ae.run.fingerprint import fingerprint_of
 from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
 from manifold_ae.run.sequences import time_unit, windows_of
 from manifold_ae.run.starting import starter
-from manifold_ae.run.stopping import Patience, validation
+from manifold_ae.run.stopping import patience, validation
 from manifold_ae.run.support import check_observed, check_support
 from manifold_ae.run.trials import train_together
 from manifold_ae.run.vae_model import build_model, load_data, resolve, resolved_divergence
@@ -29,9 +27,6 @@ from manifold_ae.run.vae_run import SCALED, VAERun, record, seen
 from manifold_ae.training import Checkpoint, Schedule, make_fabric
 
 __all__ = ["VAERun", "build_model", "describe", "load", "load_data", "resolve", "train"]
-
-#: Posterior samples of validation rows by which an epoch is judged, in all.
-VALIDATION_SAMPLES = 1000
 
 
 # ---- building -------------------------------------------------------------------------------
@@ -57,33 +52,6 @@ def make_source(
     if config.sequence:
         return windows_of(config, dataset, batch, **ranks)
     return data.Shuffled(batch, config.batch_size, config.seed, **ranks)
-
-
-def _patience(
-    config: VAE,
-    dataset: Dataset,
-    held: Tensor | None,
-    scaling: Scaling,
-    conditions: Conditions,
-    device: torch.device,
-) -> Patience | None:
-    """What judges a model by the ELBO of the rows that are held out, if any are."""
-    if held is None:
-        return None
-    x = scaling.apply(dataset.train[held]).to(device)
-    given = conditions.apply(seen(data.rows_of(dataset.train_given, held)), len(x), device=device)
-    repeats = max(1, math.ceil(VALIDATION_SAMPLES / len(x)))
-
-    def elbo(model: DeltaVAE) -> float:
-        # The same noise after every epoch: what differs is the model.
-        generator = generator_for("validation", config.split_seed, device=device)
-        total = 0.0
-        for own in torch.arange(len(x), device=device).repeat(repeats).split(4096):
-            rows: dict[str, Any] = {name: value[own] for name, value in given.items()}
-            total += model.elbo(x[own], generator=generator, **rows)["elbo"].sum().item()
-        return total / (repeats * len(x))
-
-    return Patience(elbo, config.patience, start=math.ceil(config.kl_warmup * config.epochs))
 
 
 # ---- training -------------------------------------------------------------------------------
@@ -149,7 +117,7 @@ def train(
         ),
         progress=progress,
         checkpoint_seconds=checkpoint_seconds,
-        stopping=_patience(config, dataset, held, scaling, conditions, fabric.device),
+        stopping=patience(config, dataset, held, scaling, conditions, fabric.device),
     )
 
     def make(config: VAE, model: Any, last: Checkpoint, folder: Path | None) -> VAERun:

@@ -7,17 +7,25 @@ of rows that neither weights nor the choice of the epoch have seen.
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from manifold_ae.data import Dataset, rows_of, split_rows
+from manifold_ae.data import Dataset, Scaling, batch_of, rows_of, split_rows
+from manifold_ae.data.given import SEEN
+from manifold_ae.data.seeding import generator_for
 from manifold_ae.experiments import VAE
+from manifold_ae.models import DeltaVAE
+from manifold_ae.run.conditions import Conditions
+from manifold_ae.run.sequences import windows_of
 
-__all__ = ["Patience", "validation"]
+__all__ = ["Patience", "patience", "validation"]
+
+#: Posterior samples of validation rows by which an epoch is judged, in all, and rows of a batch.
+VALIDATION_SAMPLES, LARGE = 1000, 4096
 
 
 def validation(config: VAE, dataset: Dataset) -> tuple[Dataset, Tensor | None]:
@@ -55,6 +63,59 @@ def validation(config: VAE, dataset: Dataset) -> tuple[Dataset, Tensor | None]:
         train_given=rows_of(dataset.train_given, kept),
     )
     return training, held
+
+
+def patience(
+    config: VAE,
+    dataset: Dataset,
+    held: Tensor | None,
+    scaling: Scaling,
+    conditions: Conditions,
+    device: torch.device,
+) -> "Patience | None":
+    """What judges a model by the ELBO of the rows that are held out, if any are.
+
+    It is the ELBO that is trained: with a prior along time, that of windows of these rows, in which
+    those that were not held out are gaps.
+
+    Arguments:
+        held: their places in ``dataset.train``, as ``validation`` returns them.
+    """
+    if held is None:
+        return None
+    known = rows_of(dataset.train_given, held)
+    own = dataclasses.replace(
+        dataset,
+        train=dataset.train[held],
+        train_rows=dataset.train_rows[held],
+        train_labels=None,
+        test_labels=None,
+        train_given=known,
+    )
+    given = {name: known[name] for name in SEEN if name in known}
+    x = scaling.apply(own.train).to(device)
+    batch = batch_of(x, conditions.apply(given, len(x)))
+    parts = batch if isinstance(batch, dict) else {"x": batch}
+    repeats = max(1, math.ceil(VALIDATION_SAMPLES / len(x)))
+
+    def batches() -> Iterator[Mapping[str, Tensor]]:
+        if not config.sequence:
+            for rows in torch.arange(len(x), device=device).repeat(repeats).split(LARGE):
+                yield rows_of(parts, rows)
+            return
+        windows = windows_of(config.replace(batch_size=LARGE, seed=config.split_seed), own, parts)
+        for k in range(repeats):
+            yield from windows.epoch(k)
+
+    def elbo(model: DeltaVAE) -> float:
+        # The same noise after every epoch: what differs is the model.
+        generator = generator_for("validation", config.split_seed, device=device)
+        total = 0.0
+        for some in batches():
+            total += model.elbo(**some, generator=generator)["elbo"].sum().item()
+        return total / (repeats * len(x))
+
+    return Patience(elbo, config.patience, start=math.ceil(config.kl_warmup * config.epochs))
 
 
 class Patience:
