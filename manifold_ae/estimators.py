@@ -168,8 +168,8 @@ class DeltaVAE(TransformerMixin, BaseEstimator):
         """
         config = self._configured()
         X = validate_data(self, X, dtype="numeric", ensure_min_samples=2, **self._finite())
-        given = {"covariates": covariates, "exposure": exposure}
-        dataset = _whole(data.from_array(X, name="X", missing=config.missing, **given))
+        given: data.Beside = {"covariates": covariates, "exposure": exposure}
+        dataset = data.as_recording(X, name="X", missing=config.missing, **given).training()
         self._take(run.train(config, folder, dataset=dataset, progress=bool(self.verbose)))
         return self
 
@@ -388,25 +388,6 @@ def _shared() -> list[str]:
     """The estimator's parameters that are fields of a configuration, by the same names."""
     own = {field.name for field in fields(VAE)}
     return [name for name in DeltaVAE._get_param_names() if name in own]
-
-
-def _whole(dataset: data.Dataset) -> data.Dataset:
-    """A data set of which all rows are trained on, in their order."""
-    order = torch.cat([dataset.train_rows, dataset.test_rows]).argsort()
-    rows = torch.cat([dataset.train, dataset.test])[order]
-    given = {
-        name: torch.cat([value, dataset.test_given[name]])[order]
-        for name, value in dataset.train_given.items()
-    }
-    return replace(
-        dataset,
-        train=rows,
-        test=rows[:0],
-        train_rows=torch.arange(len(rows)),
-        test_rows=torch.arange(0),
-        train_given=given,
-        test_given={name: value[:0] for name, value in given.items()},
-    )
 
 
 def _given(covariates: Any, exposure: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What is known of rows beside their values, and batches that carry it."""
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -144,3 +145,22 @@ def test_replicas_take_dicts():
         assert replicas.separately == (None if mapped else "asked for")
     assert values[0].shape == (3,)
     assert_close(*values)
+
+
+def test_all_rows_of_a_recording_may_be_trained_on():
+    x = np.arange(12.0).reshape(6, 2)
+    times = np.arange(6.0)
+    whole = d.as_recording(x, name="all", times=times, labels=np.arange(6)).training()
+    assert (whole.train.numpy() == x).all() and whole.test.shape == (0, 2)
+    assert whole.train_given["times"].tolist() == times.tolist()
+    assert whole.train_labels.tolist() == list(range(6)) and len(whole.test_given["times"]) == 0
+
+
+def test_a_part_that_there_is_not_is_named(tmp_path):
+    x = np.arange(12.0).reshape(6, 2)
+    np.save(tmp_path / "x.npy", x)
+    for call in (d.from_array, d.as_recording, d.read, d.load_file):
+        given = x if call in (d.from_array, d.as_recording) else tmp_path / "x.npy"
+        with pytest.raises(ValueError, match=r"part.*covariate.*covariates"):
+            call(given, covariate=np.ones(6))
+    assert set(d.options("x.npy")) == {*d.Beside.__annotations__, "missing"}

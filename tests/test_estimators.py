@@ -298,6 +298,17 @@ def test_exposure_and_covariates_are_those_of_their_rows():
     assert np.array_equal(again.score_samples(counts, **known), vae.score_samples(counts, **known))
 
 
+def test_a_feature_that_few_rows_have_is_trained_on(generator):
+    """All rows are: no split leaves the only one that has it out."""
+    x = torch.randn(40, 12, generator=generator).double().numpy()
+    seen = np.eye(40, 12, dtype=bool)
+    seen[:, :2] = True
+    fitted = small(missing="mask").fit(np.where(seen, x, np.nan))
+    assert np.isfinite(fitted.transform(np.where(seen, x, np.nan))).all()
+    with pytest.raises(ValueError, match="no value of feature 5"):
+        small(missing="mask").fit(np.where(np.arange(12) == 5, np.nan, x))
+
+
 def test_missing_values_are_left_out_of_the_score(generator):
     x = torch.randn(40, 3, generator=generator, dtype=torch.float64).numpy()
     x[::4, 1] = np.nan

@@ -23,7 +23,7 @@ from .idx import read_idx
 from .mnist import load_mnist
 from .points import load_mixture, load_moons, load_s_curve, mixture_parameters
 from .populations import Simulation, simulate
-from .recordings import Recording, from_array
+from .recordings import Beside, Recording, as_recording, from_array
 from .scaling import Scaling
 from .splits import split_rows
 from .torus import PeriodicPicture, load_torus
@@ -32,6 +32,7 @@ from .traces import Traces
 from .windows import Windows, elapsed_times, in_order
 
 __all__ = [
+    "Beside",
     "Columns",
     "Dataset",
     "DownloadError",
@@ -45,6 +46,7 @@ __all__ = [
     "Together",
     "Traces",
     "Windows",
+    "as_recording",
     "batch_of",
     "check_counts",
     "check_given",

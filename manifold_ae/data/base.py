@@ -5,7 +5,8 @@ training is `Scaling`'s business, what the training loop iterates over is `Shuff
 
 Adding a data set takes a file with a function under `@register(name, summary)` and that file's line
 in `data/__init__.py`. The function's keyword arguments are the data set's options, save those named
-`data_dir`, `split`, `test_fraction` and `seed`, which `load` passes to whoever asks for them.
+`data_dir`, `split`, `test_fraction` and `seed`, which `load` passes to whoever asks for them. Those
+of a `TypedDict`, as in `**beside: Unpack[Beside]`, are its keys.
 """
 
 import inspect
@@ -14,7 +15,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import torch
 from torch import Tensor
@@ -150,15 +151,28 @@ class _Entry:
     name: str
     loader: Callable[..., Dataset]
     summary: str
-    options: dict[str, inspect.Parameter] = field(init=False)
+    options: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        parameters = inspect.signature(self.loader).parameters
-        object.__setattr__(
-            self,
-            "options",
-            {k: p for k, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY},
-        )
+        object.__setattr__(self, "options", _defaults(self.loader))
+
+
+def _defaults(loader: Callable[..., Dataset]) -> dict[str, Any]:
+    """The keyword arguments of a loader with their defaults.
+
+    Those that several loaders share are the keys of a ``TypedDict``, and None where not given.
+    """
+    found: dict[str, Any] = {}
+    for name, parameter in inspect.signature(loader).parameters.items():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            found[name] = parameter.default
+        elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            found |= {key: None for kind in get_args(parameter.annotation) for key in _keys(kind)}
+    return found
+
+
+def _keys(kind: type) -> list[str]:
+    return list(get_type_hints(kind))
 
 
 _REGISTRY: dict[str, _Entry] = {}
@@ -199,7 +213,7 @@ def options(spec: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: If there is no such data set.
     """
     own = _find(spec)[0].options
-    return {name: p.default for name, p in own.items() if name not in COMMON}
+    return {name: default for name, default in own.items() if name not in COMMON}
 
 
 def load(

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Container
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from .arrays import check_layout, open_array
 from .base import Dataset, register
 from .columns import PARTS, Columns
 from .given import SEEN
-from .recordings import AXES, Recording, recording
+from .recordings import AXES, Beside, Recording, recording
 from .tables import read_table
 
 #: Parts that no model sees.
@@ -98,12 +98,8 @@ def read(
     path: str | os.PathLike[str],
     *,
     like: Columns | None = None,
-    covariates: Any = None,
-    exposure: Any = None,
-    groups: Any = None,
-    times: Any = None,
-    labels: Any = None,
     missing: str | None = None,
+    **beside: Unpack[Beside],
 ) -> Recording:
     """Return all rows of a file, in their order.
 
@@ -112,27 +108,19 @@ def read(
         like: How the file that a model was trained on was read: the same columns and categories
             are taken here, groups, times and labels only if they are there. Other `.npy` files are
             named anew.
-        covariates: The name of what holds them, or of several columns, `"speed,gain"`; of what
-            kind it is, the module says. Given beside `like`, it stands in place of what that has.
-        exposure: Likewise, one name; so also `groups` and `times`.
-        groups: Of the trial or session of each row.
-        times: Of the time stamps.
-        labels: Of the labels; of a `.csv` file one column or several.
         missing: `"refuse"` or `"mask"`; by default that of `like`, or `"refuse"`.
+        beside: The names of what holds the parts of `Beside`; of what kind they are, the module
+            says. Of covariates and labels in a `.csv` file, several columns: `"speed,gain"`. Given
+            beside `like`, they stand in place of what that has.
 
     Raises:
         FileNotFoundError: If there is no such file; names the nearest one in its folder.
         ValueError: If it is not a file of its kind, or truncated; has not what is named; or has
             values that are no numbers, not finite, or missing and not allowed to be.
     """
-    named = {
-        "covariates": covariates,
-        "exposure": exposure,
-        "groups": groups,
-        "times": times,
-        "labels": labels,
-    }
-    given = {part: name for part, name in named.items() if name is not None}
+    for part in beside:
+        one_of("part", part, PARTS)
+    given = {part: name for part, name in beside.items() if name is not None}
     path = Path(path).expanduser()
     ending = one_of("data", path.suffix.lower(), READERS)
     columns = Columns.of(missing=missing or "refuse", **given)
@@ -180,12 +168,8 @@ def load_file(
     split: str = "random",
     test_fraction: float = 0.2,
     seed: int = 0,
-    covariates: Any = None,
-    exposure: Any = None,
-    groups: Any = None,
-    times: Any = None,
-    labels: Any = None,
     missing: str = "refuse",
+    **beside: Unpack[Beside],
 ) -> Dataset:
     """Return the data set made of a file.
 
@@ -194,22 +178,14 @@ def load_file(
         split: `"random"`, or `"blocks"` or `"groups"` for recordings, as in `split_rows`.
         test_fraction: The part to test on.
         seed: Which split.
-        covariates, exposure, groups, times, labels: What holds them, as in `read`.
         missing: `"refuse"`, or `"mask"` where NaN stands for a value that is missing.
+        beside: What holds the parts of `Beside`, as in `read`.
 
     Raises:
         FileNotFoundError: If there is no such file; names the nearest one in its folder.
         ValueError: As `read` does, and if there are fewer than two rows.
     """
-    found = read(
-        path,
-        covariates=covariates,
-        exposure=exposure,
-        groups=groups,
-        times=times,
-        labels=labels,
-        missing=missing,
-    )
+    found = read(path, missing=missing, **beside)
     if len(found) < 2:
         raise ValueError(
             f"{path} has shape {tuple(found.x.shape)}, 1 row(s): expected at least 2, one to train "

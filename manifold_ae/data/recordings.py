@@ -5,15 +5,16 @@ Whatever kind of file the arrays come from, they are checked and brought to thei
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ._checks import one_of
 from .arrays import check_layout, to_float32
 from .base import Dataset
-from .columns import Columns
+from .columns import PARTS, Columns
 from .given import check_given, rows_of
 from .splits import split_rows
 
@@ -48,9 +49,15 @@ class Recording:
         Raises:
             ValueError: If there are fewer than two rows, or no such split.
         """
-        train, test = split_rows(
-            len(self), split, test_fraction, seed, groups=self.given.get("groups")
-        )
+        groups = self.given.get("groups")
+        return self._parted(*split_rows(len(self), split, test_fraction, seed, groups=groups))
+
+    def training(self) -> Dataset:
+        """Return the data set all rows of which are trained on, in their order."""
+        rows = torch.arange(len(self))
+        return self._parted(rows, rows[:0])
+
+    def _parted(self, train: Tensor, test: Tensor) -> Dataset:
         return Dataset(
             name=self.name,
             train=self.x[train],
@@ -104,6 +111,47 @@ def recording(
     )
 
 
+class Beside(TypedDict, total=False):
+    """What may stand beside values, as keyword arguments: arrays, or the names of what holds them.
+
+    Arguments:
+        covariates: Real numbers `(n,)` or `(n, c)`, given to the model beside the values.
+        exposure: Positive numbers `(n,)`, by which rates are multiplied.
+        groups: Integers `(n,)`, the trial or session of each row.
+        times: Numbers `(n,)` that rise from row to row of a group.
+        labels: Integers `(n,)`, or angles in radians `(n,)` or `(n, k)`; they colour pictures.
+    """
+
+    covariates: Any
+    exposure: Any
+    groups: Any
+    times: Any
+    labels: Any
+
+
+def as_recording(
+    x: Any, *, name: str = "array", missing: str = "refuse", **beside: Unpack[Beside]
+) -> Recording:
+    """Return the recording made of arrays in memory.
+
+    Arguments:
+        x: An array or tensor of real numbers, with shape `(n, features)` or `(n, height, width)`.
+        name: What to call it.
+        missing: `"refuse"`, or `"mask"` where NaN stands for a value that is missing.
+        beside: Arrays, as `Beside` says.
+
+    Raises:
+        ValueError: If the elements are not real numbers, the array has another number of axes, no
+            row or no features, or values that are NaN, infinite or beyond float32, or vary by so
+            little about so much that float32 does not hold it; or what is beside them is not as
+            said.
+    """
+    for part in beside:
+        one_of("part", part, PARTS)
+    parts = {part: _array(value) for part, value in beside.items() if value is not None}
+    return recording(_array(x), parts, Columns(missing=missing), name)
+
+
 def from_array(
     x: Any,
     *,
@@ -111,12 +159,8 @@ def from_array(
     split: str = "random",
     test_fraction: float = 0.2,
     seed: int = 0,
-    covariates: Any = None,
-    exposure: Any = None,
-    groups: Any = None,
-    times: Any = None,
-    labels: Any = None,
     missing: str = "refuse",
+    **beside: Unpack[Beside],
 ) -> Dataset:
     """Return the data set made of an array in memory.
 
@@ -124,37 +168,18 @@ def from_array(
     counts are for the user to declare, since integers may also be pixels.
 
     Arguments:
-        x: An array or tensor of real numbers, with shape `(n, features)` or `(n, height, width)`.
-        name: What to call it.
+        x: As in `as_recording`; so also `name`, `missing` and `beside`.
         split: `"random"`, or `"blocks"` or `"groups"` for recordings, as in `split_rows`.
         test_fraction: The part to test on.
         seed: Which split.
-        covariates: Real numbers `(n,)` or `(n, c)`, given to the model beside the values.
-        exposure: Positive numbers `(n,)`, by which rates are multiplied.
-        groups: Integers `(n,)`, the trial or session of each row.
-        times: Numbers `(n,)` that rise from row to row of a group.
-        labels: Integers `(n,)`, or angles in radians `(n,)` or `(n, k)`; they colour pictures.
-        missing: `"refuse"`, or `"mask"` where NaN stands for a value that is missing.
 
     Raises:
-        ValueError: If the elements are not real numbers, the array has another number of axes,
-            fewer than two rows or no features, or values that are NaN, infinite or beyond float32,
-            or vary by so little about so much that float32 does not hold it; or what is beside
-            them is not as said.
+        ValueError: As `as_recording` does, and of fewer than two rows.
     """
-    beside = {
-        "covariates": covariates,
-        "exposure": exposure,
-        "groups": groups,
-        "times": times,
-        "labels": labels,
-    }
-    parts = {part: _array(value) for part, value in beside.items() if value is not None}
     values = _array(x)
     check_layout(values.shape, values.dtype, name)
-    return recording(values, parts, Columns(missing=missing), name).dataset(
-        split, test_fraction, seed
-    )
+    found = as_recording(values, name=name, missing=missing, **beside)
+    return found.dataset(split, test_fraction, seed)
 
 
 def _array(x: Any) -> np.ndarray:
