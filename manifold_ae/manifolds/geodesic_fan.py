@@ -6,12 +6,30 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["bracketed", "wrap"]
+__all__ = ["Linear", "bracketed", "wrap"]
 
 
 def wrap(angle: Tensor) -> Tensor:
     """The same angle in [−π, π]."""
     return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
+
+
+class Linear:
+    """Functions on equal steps, linear between them: rough, and quick.
+
+    Arguments:
+        values: at the ends of all steps, of shape ``(n + 1, k)``.
+    """
+
+    def __init__(self, values: Tensor) -> None:
+        self._rows = torch.cat([values[:-1], values.diff(dim=0)], -1)
+
+    def __call__(self, place: Tensor) -> tuple[Tensor, ...]:
+        """The k functions at places in [0, n], each of the shape of ``place``."""
+        index = place.long().clamp_max_(len(self._rows) - 1)
+        rows = self._rows.index_select(0, index.reshape(-1)).unflatten(0, place.shape)
+        low, rise = rows.chunk(2, -1)
+        return torch.addcmul(low, rise, (place - index).unsqueeze(-1)).unbind(-1)
 
 
 def bracketed(

@@ -84,7 +84,8 @@ class SurfaceOfRevolution(Revolution):
     Two are equal if their arguments are, functions being compared by identity.
 
     Distances, logarithms and transport follow the shortest geodesic, found numerically (see
-    ``revolution_geodesics``), at some milliseconds a pair; they have first derivatives only.
+    ``revolution_connect``), at some two milliseconds a pair of a batch; they have first derivatives
+    only.
 
     Raises:
         ValueError: if the profile is not a smooth curve of its kind without self-intersection.

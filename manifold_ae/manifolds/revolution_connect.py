@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manifold_ae.manifolds.geodesic_fan import bracketed, wrap
+from manifold_ae.manifolds.geodesic_fan import Linear, bracketed, wrap
 from manifold_ae.manifolds.profile import Profile
 from manifold_ae.manifolds.revolution_geodesics import Cap, Path, Ring, follow
 from manifold_ae.numerics import normalise
@@ -116,16 +116,12 @@ def _ring_fan(
     goal, target = turn.unsqueeze(-1), other.unsqueeze(-1)
     # α̈/Λ² = ρ'/(ρ³ scale) and θ̇/Λ = 1/ρ², between neighbours of a table.
     at = profile.jet(torch.arange(TABLE + 1, **kwargs) * (2 * math.pi / TABLE))
-    table = torch.stack([at.rho_slope / (at.rho**3 * profile.scale), at.rho**-2], -1)
+    table = Linear(torch.stack([at.rho_slope / (at.rho**3 * profile.scale), at.rho**-2], -1))
     square = momentum**2
 
     def forces(at: Tensor) -> tuple[Tensor, Tensor]:
         """α̈ and θ̇/Λ."""
-        where = torch.remainder(at, 2 * math.pi) * (TABLE / (2 * math.pi))
-        index = where.long().clamp_(0, TABLE - 1)
-        pull, rate = torch.lerp(
-            table[index], table[index + 1], (where - index).unsqueeze(-1)
-        ).unbind(-1)
+        pull, rate = table(torch.remainder(at, 2 * math.pi) * (TABLE / (2 * math.pi)))
         return square * pull, rate
 
     direction, size, best = bracketed(
@@ -157,7 +153,7 @@ def _cap_fan(
     x: Tensor,
     place: Tensor,
     normal: Tensor,
-    y: Tensor,
+    target: Tensor,
     longest: Tensor,
     *unused: Tensor,
 ) -> tuple[Tensor, Tensor]:
@@ -168,23 +164,37 @@ def _cap_fan(
     profile = chart.profile
     steps = max(12, math.ceil(1.15 * STEPS * longest.max().item() / profile.piece))
     h = 1.15 * longest / steps
-    along, across = _frame(x, normal, y)
+    along, across = _frame(x, normal, target)
     angle = math.pi * torch.arange(DIRECTIONS + 1, dtype=x.dtype, device=x.device) / DIRECTIONS
     angle = angle.unsqueeze(-1)
     unit = angle.cos() * along.unsqueeze(1) + angle.sin() * across.unsqueeze(1)
-    speed = unit * h[:, None, None]
-    at, v = chart.lift(
-        x.unsqueeze(1).expand_as(speed), place.unsqueeze(1).expand(speed.shape[:2]), speed
-    )
-    target = y.unsqueeze(1)
+    start = x.unsqueeze(1).expand_as(unit)
+    c, rate = chart.lift(start, place.unsqueeze(1).expand(unit.shape[:2]), unit)
+    square = (start[..., 0] * unit[..., 1] - start[..., 1] * unit[..., 0]).square()
+    grid = torch.linspace(-1, 1, TABLE + 1, dtype=x.dtype, device=x.device)
+    one = torch.ones_like(grid)
+    parts = chart.force(grid, 0 * one, one), *chart.bends(grid), chart.height(grid)
+    table, pull = Linear(torch.stack(parts, -1)), 1 / profile.scale**2
+
+    def at(y: Tensor) -> tuple[Tensor, Tensor]:
+        """Accelerations of c and of both parts of ξ, and z, between neighbours of the table."""
+        force, gauss, gap, height = table((y[0].clamp(-1, 1) + 1) * (TABLE / 2))
+        bend = gauss + gap * square
+        return torch.stack([force * square - pull * y[0], -bend * y[1], -bend * y[2]]), height
+
+    y = torch.stack([c, start[..., 0], start[..., 1]])
+    v = torch.stack([rate, unit[..., 0], unit[..., 1]])
+    step = h.unsqueeze(-1)
     gaps = []
-    for _ in range(steps + 1):
-        gaps.append((chart.point(at) - target).square().sum(-1))
-        k1 = chart.force(at, v)
-        k2 = chart.force(at + v / 2, v + k1 / 2)
-        k3 = chart.force(at + v / 2 + k1 / 4, v + k2 / 2)
-        k4 = chart.force(at + v + k2 / 2, v + k3)
-        at, v = at + v + (k1 + k2 + k3) / 6, v + (k1 + 2 * k2 + 2 * k3 + k4) / 6
+    for k in range(steps + 1):
+        force, height = at(y)
+        flat = (y[1] - target[:, :1]).square() + (y[2] - target[:, 1:2]).square()
+        gaps.append(flat + (height - target[:, 2:]).square())
+        if k < steps:  # Nyström's step of order four
+            middle, _ = at(y + step / 2 * (v + step / 4 * force))
+            after, _ = at(y + step * (v + step / 2 * middle))
+            y = y + step * (v + step / 6 * (force + 2 * middle))
+            v = v + step / 6 * (force + 4 * middle + after)
     gap = torch.stack(gaps, 1)  # (n, steps + 1, directions)
     padded = torch.nn.functional.pad(gap, (1, 1, 1, 1), value=math.inf)
     least = -torch.nn.functional.max_pool2d(-padded, 3, 1)
