@@ -9,7 +9,7 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 
-from manifold_ae import manifolds, metrics, run
+from manifold_ae import data, manifolds, metrics, run
 from manifold_ae.cli import main
 from manifold_ae.experiments import VAE, Diffusion
 
@@ -84,6 +84,18 @@ def test_without_known_factors_samples_are_asked(tmp_path):
     found = trained.topology(landmarks=60)
     assert {"latents", "data", "coverage", "manifold"} <= set(found.evidence)
     assert found.captured in (False, None)
+    json.dumps(found.record(), allow_nan=False)
+
+
+def test_data_with_gaps_are_asked_by_the_values_that_there_are(tmp_path):
+    pytest.importorskip("ripser", reason="the extra topology is not installed")
+    x = data.simulate("ring", 200, cells=12, seed=0).x
+    gone = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) < 0.1
+    np.save(tmp_path / "gaps.npy", x.masked_fill(gone, torch.nan).numpy())
+    changes = {"data": str(tmp_path / "gaps.npy"), "missing": "mask", "likelihood": "poisson"}
+    trained = run.train(TINY.replace(manifold="circle", **changes), tmp_path / "run")
+    found = trained.topology(landmarks=30)
+    assert {"latents", "data", "coverage", "manifold"} <= set(found.evidence)
     json.dumps(found.record(), allow_nan=False)
 
 

@@ -6,10 +6,13 @@ import sys
 
 import pytest
 import torch
+from sklearn.metrics.pairwise import nan_euclidean_distances
 from torch import Tensor
+from torch.testing import assert_close
 
 from manifold_ae import manifolds, metrics
 from manifold_ae.metrics.distances import pairwise
+from manifold_ae.metrics.persistence import distances_from
 
 PRIMES = (2, 3)
 ripser = pytest.importorskip("ripser", reason="the extra topology is not installed")
@@ -135,6 +138,41 @@ def test_samples_that_say_nothing_are_refused():
 def certified(M: manifolds.Manifold, z: Tensor, x: Tensor | None = None) -> metrics.Topology:
     generator = torch.Generator().manual_seed(0)
     return metrics.certify_samples(M, z, x, landmarks=100, generator=generator)
+
+
+def ring_with_gaps(generator: torch.Generator, part: float = 0.15) -> Tensor:
+    """A ring in twelve dimensions, of whose values some are missing."""
+    angle = 2 * math.pi * torch.rand(800, 1, generator=generator)
+    x = torch.cos(angle - 2 * math.pi * torch.arange(12) / 12)
+    return x.masked_fill(torch.rand(x.shape, generator=generator) < part, math.nan)
+
+
+def test_distances_of_rows_with_gaps_are_those_of_the_values_that_both_have(generator, dtype):
+    x = ring_with_gaps(generator)[:40].to(dtype)
+    expected = torch.from_numpy(nan_euclidean_distances(x.numpy()))
+    found = torch.stack([distances_from(x, k) for k in range(len(x))])
+    assert_close(found, expected.to(dtype), atol=1e-2 if dtype == torch.float32 else 1e-7, rtol=0)
+    whole = x.nan_to_num(0.5)
+    expected = torch.cdist(whole.double(), whole.double()).to(dtype)
+    found = torch.stack([distances_from(whole, k) for k in range(len(x))])
+    assert_close(found, expected, atol=1e-2 if dtype == torch.float32 else 1e-6, rtol=0)
+    x[3, :6], x[5, 6:] = math.nan, math.nan
+    with pytest.raises(ValueError, match="rows 3 and 5 have no value in common"):
+        distances_from(x, 3)
+
+
+def test_a_ring_with_gaps_has_the_numbers_of_a_ring(generator):
+    x = ring_with_gaps(generator)
+    with pytest.raises(ValueError, match="not finite"):
+        metrics.betti_of_data(x)
+    with pytest.raises(ValueError, match="not finite"):
+        metrics.betti_of_data(x.nan_to_num(math.inf), missing="mask")
+    found = metrics.betti_of_data(x, landmarks=20, dimension=1, missing="mask")
+    assert found.betti == dict.fromkeys(PRIMES, (1, 1))
+    circle = manifolds.FlatTorus(1)
+    truth = circle.random_uniform(800, generator=generator)
+    verdict = metrics.certify_samples(circle, truth, x, landmarks=20, missing="mask")
+    assert verdict.captured is True
 
 
 def test_verdicts_by_samples():

@@ -146,17 +146,51 @@ def betti_of_latents(
     return _of_sample(rows, len(z), landmarks, top)
 
 
-def betti_of_data(x: Tensor, *, landmarks: int = 200, dimension: int = 2) -> Homology:
-    """Betti numbers of observations x ``(n, *shape)``, by Euclidean distances."""
-    x = finite("x", x).cpu().flatten(1)
+def betti_of_data(
+    x: Tensor, *, landmarks: int = 200, dimension: int = 2, missing: str = "refuse"
+) -> Homology:
+    """Betti numbers of observations x ``(n, *shape)``, by Euclidean distances.
 
-    x = x - x.mean(0)
-    squares = (x * x).sum(-1)
+    Arguments:
+        missing: ``"mask"`` lets NaN stand for a value that is missing; see ``distances_from``.
 
-    def rows(k: int) -> Tensor:
-        return (squares + squares[k] - 2 * (x @ x[k])).clamp_min(0).sqrt()
+    Raises:
+        ValueError: if x is not finite otherwise, or two rows have no value in common.
+    """
+    if missing == "mask":
+        finite("x", x.nan_to_num(0.0, torch.inf, -torch.inf))
+        x = x.cpu().double().flatten(1)
+    else:
+        x = finite("x", x).cpu().flatten(1)
+    x = x - x.nanmean(0)
+    return _of_sample(lambda k: distances_from(x, k), len(x), landmarks, dimension)
 
-    return _of_sample(rows, len(x), landmarks, dimension)
+
+def distances_from(x: Tensor, k: int) -> Tensor:
+    """Euclidean distances ``(n,)`` of row k of x ``(n, features)`` from all.
+
+    Of rows with missing values (NaN), by those values that both have, as if the others were as far
+    apart on average: √(features/common · Σ over common (x_i − x_k)²).
+
+    Raises:
+        ValueError: if a row has no value in common with row k.
+    """
+    known = ~x.isnan()
+    filled = torch.where(known, x, 0.0)
+    squares = filled * filled
+    if known.all():
+        found = squares.sum(-1) + squares[k].sum() - 2 * (filled @ filled[k])
+        return found.clamp_min(0).sqrt()
+    shared = known.to(x.dtype)
+    common = shared @ shared[k]
+    if (common == 0).any():
+        other = int((common == 0).nonzero()[0])
+        raise ValueError(
+            f"rows {k} and {other} have no value in common, so that nothing tells how far apart "
+            "they are: leave out rows of which few values are known"
+        )
+    found = squares @ shared[k] + shared @ squares[k] - 2 * (filled @ filled[k])
+    return (found.clamp_min(0) * x.shape[1] / common).sqrt()
 
 
 def _of_sample(rows: Callable[[int], Tensor], n: int, landmarks: int, dimension: int) -> Homology:

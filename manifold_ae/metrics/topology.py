@@ -123,6 +123,7 @@ def certify_samples(
     x: Tensor | None = None,
     *,
     landmarks: int = 200,
+    missing: str = "refuse",
     generator: torch.Generator | None = None,
 ) -> Topology:
     """Whether latents have the homology of their manifold, and of the data, by samples of both.
@@ -134,6 +135,8 @@ def certify_samples(
         z: latents ``(n, *ambient_shape)``.
         x: the observations ``(n, *shape)`` that they encode.
         landmarks: on which homology is computed.
+        missing: ``"mask"`` lets NaN in x stand for a value that is missing; then observations are
+            as far apart as the values say that both have, see ``persistence.distances_from``.
 
     Raises:
         ValueError: if latents or observations are too few, or not finite.
@@ -141,7 +144,9 @@ def certify_samples(
     """
     latents = betti_of_latents(M, z, landmarks=landmarks)
     top = len(latents.betti[2])
-    data = None if x is None else betti_of_data(x, landmarks=landmarks, dimension=top - 1)
+    data = None
+    if x is not None:
+        data = betti_of_data(x, landmarks=landmarks, dimension=top - 1, missing=missing)
     evidence: dict[str, Any] = {"latents": _bars(latents)}
     told = [f"latents have Betti numbers {_say_betti(latents.betti)}"]
     if data is not None:

@@ -54,15 +54,15 @@ def topology(run: VAERun, *, points: int, landmarks: int) -> Topology:
             for name, value in dataset.train_given.items()
             if name in SEEN
         }
-        if torch.isnan(x).any():
-            raise ValueError(
-                "topology compares distances between observations, and values of these are "
-                "missing; leave --topology out"
-            )
         z = torch.from_numpy(run.encode(x, **given)["points"])
         scaled = run.scaled(x).cpu()
         return certify_samples(
-            run.model.manifold, z, scaled, landmarks=landmarks, generator=generator
+            run.model.manifold,
+            z,
+            scaled,
+            landmarks=landmarks,
+            missing="mask" if run.model.likelihood.masks else "refuse",
+            generator=generator,
         )
     source, render = known(run.config)
 
