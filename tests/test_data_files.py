@@ -413,3 +413,32 @@ def test_blocks_do_not_go_from_one_trial_to_the_next():
 def test_groups_of_another_length_are_refused():
     with pytest.raises(ValueError, match="groups has 3 rows: expected 4"):
         d.split_rows(4, "blocks", groups=torch.zeros(3, dtype=torch.int64))
+
+
+# ---- what a first try gets wrong ------------------------------------------------------------
+
+
+def test_a_column_that_is_no_count_is_named_with_its_row(tmp_path):
+    path = tmp_path / "c.csv"
+    path.write_text("time,a,b\n" + "".join(f"{k / 10},{k},2\n" for k in range(20)))
+    dataset = d.load(path)
+    assert dataset.columns is not None
+    wanted = r"c.csv is not a whole number \(0\.\d\) at row \d+, column 'time'.* by --times"
+    with pytest.raises(ValueError, match=wanted) as error:
+        d.check_counts(
+            dataset.train, "c.csv", rows=dataset.train_rows, columns=dataset.columns.features
+        )
+    first = int(dataset.train_rows[(dataset.train[:, 0] % 1 != 0).nonzero()[0, 0]])
+    assert f"row {first}," in str(error.value)
+
+
+def test_an_archive_of_other_names_is_told_how_to_be_saved(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, counts=np.ones((5, 3)), angle=np.ones(5))
+    with pytest.raises(
+        ValueError, match=r"it has counts, angle: .*savez\(path, x=counts, \.\.\.\)"
+    ):
+        d.load(path)
+    np.savez(path, counts=np.ones((5, 3)), others=np.ones((5, 2)))
+    with pytest.raises(ValueError, match=r"savez\(path, x=\.\.\., \.\.\.\)"):
+        d.load(path)

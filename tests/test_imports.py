@@ -112,6 +112,31 @@ def test_the_table_has_no_cycles():
         done |= ready
 
 
+#: Subpackages of run → those of its files outside them that may import them when they are imported.
+INSIDE_RUN = {"evaluation": {"__init__.py"}, "selection": {"__init__.py"}}
+
+
+@pytest.mark.parametrize("package", sorted(INSIDE_RUN))
+def test_training_knows_nothing_of_what_is_made_of_its_runs(package):
+    """Nor do the subpackages know each other; ``VAERun.topology`` asks when it is called."""
+    wrong = []
+    for path in files("run"):
+        place = path.relative_to(ROOT / "run")
+        if place.parts[0] == package or str(place) in INSIDE_RUN[package]:
+            continue
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = (
+                [f"{node.module}.{alias.name}" for alias in node.names]
+                if isinstance(node, ast.ImportFrom)
+                else [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else []
+            )
+            if any(name.startswith(f"manifold_ae.run.{package}") for name in names):
+                wrong.append(f"{place}:{node.lineno}")
+    assert not wrong, f"{', '.join(wrong)} import run.{package}"
+
+
 def dynamic_imports(path: Path) -> list[int]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return [

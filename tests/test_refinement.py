@@ -11,7 +11,7 @@ from manifold_ae import metrics, models
 from manifold_ae.distributions import HeatKernel
 from manifold_ae.manifolds import SO3, EmbeddedTorus, Euclidean, FlatTorus, Sphere
 from manifold_ae.models import DeltaVAE, likelihoods
-from manifold_ae.run.calibration import Regions, as_points, judge, regions
+from manifold_ae.run.evaluation.calibration import Regions, as_points, judge, regions
 
 
 class Constant(nn.Module):

@@ -23,6 +23,9 @@ def test_encode_writes_the_same_numbers_as_text(tmp_path):
         decoder_hidden=(4,),
     )
     trained = run.train(config, tmp_path / "run")
+    other = ["encode", str(tmp_path / "run"), "--data", config.data, "-o", str(tmp_path / "a.txt")]
+    refused = CliRunner().invoke(main, other)
+    assert refused.exit_code == 2 and "neither .npz nor .csv" in refused.output
     path = tmp_path / "new" / "angles.csv"
     arguments = ["encode", str(tmp_path / "run"), "--data", config.data, "-o", str(path)]
     result = CliRunner().invoke(main, arguments)

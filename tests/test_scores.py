@@ -12,7 +12,7 @@ from manifold_ae.manifolds import FlatTorus
 from manifold_ae.models import DeltaVAE, likelihoods
 from manifold_ae.models.held_out import predict_held_out
 from manifold_ae.numerics import soft_clamp
-from manifold_ae.run.scores import cosmoothing, off_manifold, score_rows
+from manifold_ae.run.evaluation.scores import cosmoothing, off_manifold, score_rows
 
 M = FlatTorus(1)
 CELLS = 24

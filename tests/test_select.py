@@ -14,8 +14,8 @@ from manifold_ae.distributions import HeatKernel, RiemannianUniform, kl_by_facto
 from manifold_ae.experiments import VAE, Select
 from manifold_ae.models import DeltaVAE, LatentFree, likelihoods, spread_locations
 from manifold_ae.nn import MLP
-from manifold_ae.run.judging import shuffled
-from manifold_ae.run.select import candidates_of
+from manifold_ae.run.selection import candidates_of
+from manifold_ae.run.selection.judging import Judge, shuffled
 
 #: Runs that show how it goes, not which manifold it is: for that, the slow tests.
 QUICK = {
@@ -231,13 +231,87 @@ def test_shuffled_data_keep_their_gaps():
     assert not torch.equal(mixed[~holes], train[~holes])
 
 
-def test_covariates_are_refused_since_the_floor_takes_none():
-    dataset = ring()
-    known = {"covariates": torch.randn(len(dataset.train), 1)}
-    others = {"covariates": torch.randn(len(dataset.test), 1)}
-    dataset = dataclasses.replace(dataset, train_given=known, test_given=others)
-    with pytest.raises(ValueError, match="a model without a latent, which takes none"):
-        run.select(quick(), dataset=dataset)
+def moved(n=400, cells=6, seed=0):
+    """Counts that a covariate moves, up and down again, and nothing else; and their log-rates."""
+    generator = torch.Generator().manual_seed(seed)
+    speed = 2 * torch.rand(n, 1, generator=generator) - 1
+    slopes = torch.randn(cells, generator=generator)
+    log_rate = 1 + slopes * torch.cos(torch.pi * speed)
+    return torch.poisson(log_rate.exp(), generator=generator), speed, log_rate
+
+
+def parted(x, speed, trained=300):
+    rows = torch.arange(len(x))
+    known = {
+        part: {} if speed is None else {"covariates": speed[own]}
+        for part, own in (("train", slice(trained)), ("test", slice(trained, None)))
+    }
+    return data.Dataset(
+        name="moved", train=x[:trained], test=x[trained:], train_rows=rows[:trained],
+        test_rows=rows[trained:], train_given=known["train"], test_given=known["test"],
+    )  # fmt: skip
+
+
+def floor_of(dataset, **changes):
+    config = quick(steps=240, encoder_hidden=(24,), decoder_hidden=(24,), **changes)
+    return Judge(config, dataset, None).floor()
+
+
+def test_the_floor_decodes_covariates():
+    """By the law that the counts were drawn from: nearly as likely, where the covariate is seen."""
+    x, speed, log_rate = moved()
+    truth = likelihoods.Poisson(6).log_prob(log_rate, x)[300:].double()
+    alike, known = floor_of(parted(x, None)), floor_of(parted(x, speed))
+    assert alike.mean() < truth.mean() - 1
+    assert known.mean() == pytest.approx(truth.mean().item(), abs=0.15)
+    # What covariates tell nothing of is no likelier with them.
+    idle = parted(x, torch.randn(speed.shape, generator=torch.Generator().manual_seed(1)))
+    assert floor_of(idle).mean() == pytest.approx(alike.mean().item(), abs=0.1)
+
+
+def test_the_floor_takes_covariates_with_exposures_and_gaps():
+    x, speed, log_rate = moved()
+    exposure = torch.logspace(-0.5, 0.5, 400)[torch.randperm(400)]
+    x = torch.poisson(log_rate.exp() * exposure[:, None])
+    truth = likelihoods.Poisson(6).log_prob(log_rate, x, exposure)[300:].mean().item()
+    dataset = parted(x, speed)
+    given = {
+        "train_given": {**dataset.train_given, "exposure": exposure[:300]},
+        "test_given": {**dataset.test_given, "exposure": exposure[300:]},
+    }
+    dataset = dataclasses.replace(dataset, **given)
+    assert floor_of(dataset).mean() == pytest.approx(truth, abs=0.2)
+    holes = torch.rand(dataset.train.shape, generator=torch.Generator().manual_seed(0)) < 0.1
+    gaps = dataclasses.replace(
+        dataset, train=dataset.train.masked_fill(holes, torch.nan), missing="mask"
+    )
+    assert floor_of(gaps, missing="mask").mean() == pytest.approx(truth, abs=0.25)
+
+
+def test_what_covariates_explain_is_no_structure():
+    x, speed, _ = moved()
+    config = quick(
+        steps=120, manifolds=("euclidean:1",), encoder_hidden=(24,), decoder_hidden=(24,)
+    )
+    blind = run.select(config, dataset=parted(x, None))
+    assert blind.structure["gain"] > 3
+    seen = run.select(config, dataset=parted(x, speed))
+    assert (seen.answer, seen.names) == ("none", ())
+    assert seen.structure["gain"] < 0.3
+
+
+@pytest.mark.slow
+def test_a_ring_is_found_behind_what_covariates_explain():
+    generator = torch.Generator().manual_seed(0)
+    speed = torch.randn(2000, 1, generator=generator)
+    angle = 2 * torch.pi * torch.rand(2000, 1, generator=generator)
+    log_rate = 1.2 * torch.cos(angle - 2 * torch.pi * torch.arange(20) / 20) + 0.5 * speed
+    dataset = parted(torch.poisson(log_rate.exp(), generator=generator), speed, trained=1500)
+    config = Select(
+        data="ring.npy", likelihood="poisson", manifolds=("circle", "sphere:2"), device="cpu",
+        landmarks=0,
+    )  # fmt: skip
+    assert run.select(config, dataset=dataset).names == ("circle",)
 
 
 def test_a_selection_keeps_what_it_did_and_goes_on(tmp_path, monkeypatch):

@@ -142,7 +142,14 @@ def evaluate(
     help="Of the motion: variance per unit of time.",
 )
 @click.option("--points", "count", type=click.IntRange(1), help="To smooth over, about so many.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("latents.npz"))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("latents.npz"),
+    show_default=True,
+    help="PATH.npz or PATH.csv.",
+)
 @_DEVICE
 def encode(
     folder: Path,
@@ -157,6 +164,8 @@ def encode(
     With --smooth, rows are in the order of time, and each lies where all of them say, by a motion
     on the manifold, at the rate that makes the rows likeliest, or at --rate.
     """
+    if output.suffix not in (".npz", ".csv"):
+        raise click.BadParameter(f"{output} ends in neither .npz nor .csv", param_hint="--output")
     from manifold_ae import run
 
     given = {name: value for name, value in options.items() if value}

@@ -25,9 +25,10 @@ def _options(command: Any) -> Any:
                 f"[default: {','.join(Select().manifolds)}]",
             ),
             field(
-                "exposure",
-                help="A column, or a file: by what the rates of a row are multiplied.",
+                "covariates",
+                help="Columns, or a file: known of a row, and no structure; see `train vae`.",
             ),
+            field("exposure", help="Likewise: by what the rates of a row are multiplied."),
             field("groups", help="Likewise: the trial of a row."),
             field(
                 "missing",

@@ -8,6 +8,7 @@ and the values are then read through a memory map.
 import math
 import os
 import tokenize
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -101,13 +102,22 @@ def read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.d
         ) from error
 
 
-def check_counts(x: Tensor, name: str = "data", *, missing: str = "refuse") -> None:
+def check_counts(
+    x: Tensor,
+    name: str = "data",
+    *,
+    missing: str = "refuse",
+    rows: Tensor | None = None,
+    columns: Sequence[str] = (),
+) -> None:
     """Raise unless all values are counts: whole numbers, none of them negative.
 
     Arguments:
         x: The values, with shape `(n, *)`.
         name: What to call them in the message.
         missing: `"mask"` if NaN stands for a value that is missing.
+        rows: Row numbers of x in the data, with shape `(n,)`.
+        columns: Names of the features, if they have any.
 
     Raises:
         ValueError: If a value is negative or not whole; names the first.
@@ -118,9 +128,17 @@ def check_counts(x: Tensor, name: str = "data", *, missing: str = "refuse") -> N
     for mask, what in ((x < 0, "negative"), (fractional, "not a whole number")):
         if mask.any():
             first = _first(mask.cpu().numpy())
+            row = first[0] if rows is None else int(rows[first[0]])
+            place, hint = _place((row, *first[1:])), ""
+            if columns:
+                place = f"row {row}, column {columns[first[1]]!r}"
+                hint = (
+                    "; a column that is no value is named by --times, --covariates, --exposure, "
+                    "--groups or --labels"
+                )
             raise ValueError(
-                f"{name} is {what} ({x[first].item():g}) at {_place(first)}, as {int(mask.sum())} "
-                f"of its values are: expected counts; use a Gaussian likelihood otherwise"
+                f"{name} is {what} ({x[first].item():g}) at {place}, as {int(mask.sum())} "
+                f"of its values are: expected counts{hint}; use a Gaussian likelihood otherwise"
             )
 
 

@@ -8,6 +8,7 @@
 ``load`` makes a data set of one, to train on; ``read`` reads another in the same way, to encode.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Container
 from dataclasses import replace
@@ -19,7 +20,7 @@ import numpy as np
 from . import trace_files
 from ._checks import did_you_mean, one_of
 from .archives import Archive, open_archive
-from .arrays import check_layout, open_array
+from .arrays import VALUES, check_layout, open_array
 from .base import Dataset, register
 from .columns import PARTS, Columns
 from .given import SEEN
@@ -65,7 +66,8 @@ def _keys(archive: Archive, columns: Columns, optional: Container[str]) -> dict[
                 "manifold-ae train hae --data; rows are x, with numpy.savez(path, x=...)"
             )
         raise ValueError(
-            f"{archive.path} has no 'x', it has {held}; save it with numpy.savez(path, x=...)"
+            f"{archive.path} has no 'x', it has {held}: the values are to be called x; save it "
+            f"with numpy.savez(path, x={_values(archive)}, ...)"
         )
     keys = {part: part for part in PARTS if part in names} | {"x": "x"}
     absent = []
@@ -81,6 +83,15 @@ def _keys(archive: Archive, columns: Columns, optional: Container[str]) -> dict[
             f"{did_you_mean(absent[0][0], names)}"
         )
     return keys
+
+
+def _values(archive: Archive) -> str:
+    """The one array that may be values, by its shape; else dots."""
+    found = []
+    for name in archive.names:
+        with contextlib.suppress(ValueError):
+            found += [name] if len(archive.header(name)[0]) in VALUES else []
+    return found[0] if len(found) == 1 and found[0].isidentifier() else "..."
 
 
 def _read_table(path: Path, columns: Columns, optional: Container[str]) -> _Read:

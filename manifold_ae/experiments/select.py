@@ -20,6 +20,7 @@ class Select(Configuration):
     data: str = "digits"
     data_dir: str | None = None
     #: What is known of rows beside their values, as for a ΔVAE.
+    covariates: str | None = None
     exposure: str | None = None
     groups: str | None = None
     times: str | None = None

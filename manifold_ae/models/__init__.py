@@ -7,7 +7,7 @@ from manifold_ae.models.diffusion import DiffusionModel
 from manifold_ae.models.divergences import known_divergence
 from manifold_ae.models.homomorphism import HomomorphismAutoencoder
 from manifold_ae.models.importance import ImportanceWeightedVAE
-from manifold_ae.models.latent_free import LatentFree
+from manifold_ae.models.latent_free import CovariatesOnly, LatentFree
 from manifold_ae.models.lattices import Lattice, lattice
 from manifold_ae.models.one_step import ElementStep, OneStep, PointStep
 from manifold_ae.models.refinement import WeightedPosterior, posterior_on_grid, refine
@@ -17,6 +17,7 @@ from manifold_ae.models.starting import begin_at, spread_locations
 
 __all__ = [
     "BrownianPrior",
+    "CovariatesOnly",
     "DeltaVAE",
     "DiffusionModel",
     "ElementStep",

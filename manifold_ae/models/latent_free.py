@@ -1,13 +1,19 @@
-"""The model without a latent: every observation has one law. What a latent gains is held to it."""
+"""Models without a latent, to which what a latent gains is held.
+
+Without covariates every observation has one law; with them the law is a function of these alone.
+"""
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from manifold_ae.models.conditioning import known
+from manifold_ae.models.ends import out_shape
 from manifold_ae.models.likelihoods import Likelihood
 
-__all__ = ["LatentFree"]
+__all__ = ["CovariatesOnly", "LatentFree"]
 
 #: Evaluations of the likelihood, at most.
 EVALUATIONS = 120
@@ -82,3 +88,43 @@ class LatentFree(nn.Module):
     def _log_prob(self, x: Tensor, exposure: Tensor | None) -> Tensor:
         output = self.output.expand(len(x), *self.output.shape)
         return self.likelihood.log_prob(output, x, exposure)
+
+
+class CovariatesOnly(nn.Module):
+    """p(x | c), decoded from the covariates alone: a ΔVAE that has lost its latent.
+
+    It is trained as a ΔVAE is, by batches that are dicts; its loss is −log p(x | c).
+
+    Arguments:
+        decoder: of covariates ``(*, count)``, as a ΔVAE's is of latents.
+        likelihood: the observation model.
+        count: how many covariates there are.
+
+    Example:
+        >>> from manifold_ae.models.likelihoods import Poisson
+        >>> from manifold_ae.nn import MLP
+        >>> model = CovariatesOnly(MLP(2, (8,)), Poisson(3), 2)
+        >>> model.log_prob(torch.ones(5, 3), covariates=torch.zeros(5, 2)).shape
+        torch.Size([5])
+    """
+
+    def __init__(self, decoder: nn.Module, likelihood: Likelihood, count: int) -> None:
+        super().__init__()
+        if count < 1:
+            raise ValueError(f"count = {count!r}: without covariates, take LatentFree")
+        self.count = count
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.output = likelihood.output_layer(out_shape(decoder))
+
+    def log_prob(
+        self, x: Tensor, *, covariates: Tensor | None = None, exposure: Tensor | None = None
+    ) -> Tensor:
+        """log p(x | c) of x ``(n, *event_shape)``, of shape ``(n,)``."""
+        (given,) = known(covariates, self.count, x.shape[:1])
+        return self.likelihood.log_prob(self.output(self.decoder(given)), x, exposure)
+
+    def forward(self, batch: Any, **weights: Any) -> dict[str, Tensor]:
+        """``loss``, and −loss as ``elbo``, of a batch; there is no KL to weigh."""
+        loss = -self.log_prob(**batch).mean()
+        return {"loss": loss, "elbo": -loss.detach()}

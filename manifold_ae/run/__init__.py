@@ -14,17 +14,17 @@ from typing import Any
 from manifold_ae.experiments import HAE, VAE, Configuration, Diffusion
 from manifold_ae.run import delta_vae, diffusion, homomorphism, seeds
 from manifold_ae.run.base import Run
-from manifold_ae.run.calibration import Calibration, calibrate, regions
 from manifold_ae.run.delta_vae import VAERun
 from manifold_ae.run.diffusion import DiffusionRun
+from manifold_ae.run.evaluation.calibration import Calibration, calibrate, regions
+from manifold_ae.run.evaluation.questions import ask, compare, read_truth
+from manifold_ae.run.evaluation.scores import cosmoothing, off_manifold
 from manifold_ae.run.files import read_checkpoint, save_arrays, save_table, write_json
 from manifold_ae.run.homomorphism import HAERun
 from manifold_ae.run.paper import collect, is_one_of_several, reproduce, table_text
-from manifold_ae.run.questions import ask, compare, read_truth
-from manifold_ae.run.scores import cosmoothing, off_manifold
 from manifold_ae.run.seeds import SeedsRun
-from manifold_ae.run.select import select
-from manifold_ae.run.select import table as selection_table
+from manifold_ae.run.selection import select
+from manifold_ae.run.selection import table as selection_table
 from manifold_ae.run.traces import TraceData
 
 __all__ = [

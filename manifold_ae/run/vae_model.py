@@ -66,8 +66,15 @@ def resolve(config: VAE, dataset: Dataset) -> VAE:
         unit = "counts" if likelihood.counts else "angles"
         raise ValueError(f"scaling = {scaling!r}: likelihood {name!r} needs the {unit} as is")
     if likelihood.counts:
-        data.check_counts(dataset.train, config.data, missing=config.missing)
-        data.check_counts(dataset.test, config.data, missing=config.missing)
+        columns = () if dataset.columns is None else dataset.columns.features
+        for part in ("train", "test"):
+            data.check_counts(
+                getattr(dataset, part),
+                dataset.name,
+                missing=config.missing,
+                rows=getattr(dataset, f"{part}_rows"),
+                columns=columns,
+            )
     posterior = config.posterior
     if posterior == "auto":
         exact = heat.has_sampler(manifolds.parse(config.manifold))

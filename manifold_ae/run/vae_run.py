@@ -24,7 +24,6 @@ from manifold_ae.run.files import save_arrays
 from manifold_ae.run.sequences import likeliest, rate_of, smoothed
 from manifold_ae.run.stopping import validation
 from manifold_ae.run.support import check_observed, check_support
-from manifold_ae.run.topology import topology
 from manifold_ae.run.vae_model import load_data
 from manifold_ae.training import Checkpoint, write_aside
 
@@ -208,6 +207,8 @@ class VAERun(Run):
         Raises:
             ModuleNotFoundError: if homology is asked for, and ripser is not installed.
         """
+        from manifold_ae.run.evaluation.topology import topology
+
         return topology(self, points=points, landmarks=landmarks)
 
     @torch.no_grad()

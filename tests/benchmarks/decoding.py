@@ -30,7 +30,7 @@ from manifold_ae import data, manifolds, metrics, models, plots, run
 from manifold_ae.data import Dataset, Simulation
 from manifold_ae.experiments import VAE
 from manifold_ae.manifolds import FlatTorus, Manifold
-from manifold_ae.run.calibration import calibrate
+from manifold_ae.run.evaluation.calibration import calibrate
 
 #: Settings were tried on seeds below 10 alone.
 FIRST_SEED = 10

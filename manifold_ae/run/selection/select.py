@@ -21,7 +21,7 @@ from manifold_ae.manifolds import Manifold
 from manifold_ae.metrics import Candidate, Selection, choose
 from manifold_ae.run import delta_vae
 from manifold_ae.run.files import prepare_folder, write_json
-from manifold_ae.run.judging import Judge, Judged, shuffled
+from manifold_ae.run.selection.judging import Judge, Judged, shuffled
 
 __all__ = ["candidates_of", "select", "table"]
 
@@ -68,18 +68,12 @@ def select(
         resume: go on in a folder that holds the same selection, with what is done in it.
 
     Raises:
-        ValueError: if the configuration does not fit the data, the folder holds another one, or
-            the data have covariates.
+        ValueError: if the configuration does not fit the data, or the folder holds another one, or
+            one of other data.
     """
     asked = candidates_of(config.manifolds)
     if dataset is None:
         dataset = delta_vae.load_data(config.candidate("circle", batches=1))
-    if dataset.covariates:
-        raise ValueError(
-            "covariates: candidates are held to a model without a latent, which takes none, so "
-            "that what covariates explain would count as structure; leave them out here, or "
-            "compare runs of `train vae`"
-        )
     if len(dataset.test) < config.blocks:
         raise ValueError(
             f"{len(dataset.test)} held-out rows and blocks = {config.blocks}: expected at least "

@@ -18,9 +18,9 @@ from manifold_ae.data.given import SEEN
 from manifold_ae.manifolds import Manifold
 from manifold_ae.metrics import Consistency, consistency
 from manifold_ae.run.base import Run
-from manifold_ae.run.calibration import calibrate
+from manifold_ae.run.evaluation.calibration import calibrate
+from manifold_ae.run.evaluation.scores import cosmoothing, off_manifold
 from manifold_ae.run.files import save_arrays
-from manifold_ae.run.scores import cosmoothing, off_manifold
 from manifold_ae.run.seeds import SeedsRun
 from manifold_ae.run.vae_run import VAERun
 

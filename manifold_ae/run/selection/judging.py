@@ -20,11 +20,11 @@ from manifold_ae.data.seeding import generator_for
 from manifold_ae.distributions import kl_by_factor
 from manifold_ae.experiments import Select
 from manifold_ae.manifolds import Manifold
-from manifold_ae.models import LatentFree, likelihoods
 from manifold_ae.run import advice, delta_vae
 from manifold_ae.run.delta_vae import VAERun
 from manifold_ae.run.files import save_arrays, write_json
 from manifold_ae.run.fingerprint import fingerprint_of, require_same
+from manifold_ae.run.selection.floor import floor
 
 __all__ = ["Judge", "Judged", "shuffled"]
 
@@ -90,13 +90,13 @@ class Judged:
         if not (folder / "judged.json").exists():
             return None
         record = json.loads((folder / "judged.json").read_text(encoding="utf-8"))
-        require_same(folder, record.get("data"), data)
         with np.load(folder / "judged.npz") as arrays:
             if not np.array_equal(arrays["rows"], rows.numpy()):
                 raise ValueError(
                     f"{folder} was judged on other rows: the data have changed since; take another "
                     "folder"
                 )
+            require_same(folder, record.get("data"), data)
             return cls(torch.from_numpy(arrays["log_likelihood"]), record)
 
     def write(self, folder: Path, rows: Tensor) -> None:
@@ -156,14 +156,7 @@ class Judge:
 
     def floor(self) -> Tensor:
         """Log-likelihood of the held-out rows without a latent, of shape ``(n,)``."""
-        likelihood = likelihoods.named(
-            self.settings.likelihood, self.dataset.shape, masks=self.settings.missing == "mask"
-        )
-        train, test = (self.scaling.apply(x) for x in (self.dataset.train, self.dataset.test))
-        before, after = (
-            given.get("exposure") for given in (self.dataset.train_given, self.dataset.test_given)
-        )
-        return LatentFree(likelihood).fit(train, before).log_prob(test, after)
+        return floor(self.settings, self.dataset, self.scaling)
 
     @torch.no_grad()
     def _judged(self, run: VAERun) -> Judged:
