@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -463,6 +464,23 @@ def test_few_rows_are_told(caplog):
     )
     assert not advice.few_rows(config, many)
     assert advice.few_rows(config.replace(manifold="torus:2"), many)
+
+
+def test_counts_that_may_be_folded_are_told():
+    counts = data.from_array(ring(600)[0])
+    torus = SMALL.replace(likelihood="poisson", manifold="torus:2")
+    assert "--start components" in advice.may_fold(torus, counts)
+    assert advice.may_fold(torus, counts) in advice.before(torus, counts)
+    others: list[dict[str, Any]] = [
+        {"start": "components"},
+        {"manifold": "circle"},
+        {"manifold": "euclidean:2"},
+        {"likelihood": "gaussian"},
+    ]
+    for other in others:
+        assert not advice.may_fold(torus.replace(**other), counts)
+    pictures = data.from_array(ring(64)[0].reshape(32, 4, 4))
+    assert not advice.may_fold(torus, pictures)
 
 
 def test_counts_under_a_gaussian_are_told():

@@ -325,3 +325,27 @@ def test_what_cannot_be_smoothed_is_refused():
         smooth(model("circle", motion=False), torch.ones(2, 8), torch.ones(2))
     with pytest.raises(ValueError, match=r"has 4 dimensions: .* up to 3"):
         smooth(model("torus:4"), torch.ones(2, 8), torch.ones(2))
+
+
+@pytest.mark.parametrize("covariates", [0, 2])
+@pytest.mark.parametrize("exposure", [False, True])
+def test_emissions_are_those_of_the_model_at_every_point(covariates, exposure):
+    """What points decode to is shared by the rows only where nothing of the rows enters it."""
+    M = manifolds.Sphere(2)
+    likelihood = likelihoods.Poisson((4,))
+    torch.manual_seed(3)
+    vae = DeltaVAE(
+        M, MLP(4 + covariates + exposure, (8,)), MLP(3 + covariates, (8,)), likelihood=likelihood,
+        covariates=covariates, exposure=exposure,
+    )  # fmt: skip
+    x, y = torch.poisson(2 * torch.ones(6, 4)), M.random_uniform(5)
+    given = {}
+    if covariates:
+        given["covariates"] = torch.randn(6, covariates)
+    if exposure:
+        given["exposure"] = torch.rand(6) + 0.5
+    found = smoothing._Emissions(vae, y, x, given)(1, 5)
+    for row in range(1, 5):
+        own = {name: value[row] for name, value in given.items()}
+        alone = [vae.conditional_log_prob(x[row], z, **own) for z in y]
+        assert_close(found[row - 1], torch.stack(alone).double(), rtol=1e-5, atol=1e-5)

@@ -4,7 +4,7 @@ from manifold_ae.experiments.config import NETWORKS, PADDINGS, Configuration
 from manifold_ae.experiments.diffusion import SCHEDULES, Diffusion
 from manifold_ae.experiments.hae import HAE, MODELS, PHIS
 from manifold_ae.experiments.select import Select
-from manifold_ae.experiments.vae import DIVERGENCES, POSTERIORS, SPLITS, VAE
+from manifold_ae.experiments.vae import DIVERGENCES, POSTERIORS, SPLITS, STARTS, VAE
 
 __all__ = [
     "DIVERGENCES",
@@ -16,6 +16,7 @@ __all__ = [
     "POSTERIORS",
     "SCHEDULES",
     "SPLITS",
+    "STARTS",
     "VAE",
     "Configuration",
     "Diffusion",

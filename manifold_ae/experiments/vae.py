@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from manifold_ae.experiments.config import NETWORKS, PADDINGS, Configuration
 
-__all__ = ["DIVERGENCES", "POSTERIORS", "SPLITS", "VAE"]
+__all__ = ["DIVERGENCES", "POSTERIORS", "SPLITS", "STARTS", "VAE"]
 
 SPLITS = ("random", "blocks", "groups")
+STARTS = ("random", "spread", "components")
 DIVERGENCES = ("auto", "exact", "sampled", "short-time")
 POSTERIORS = ("auto", "heat-kernel", "random-walk", "power-spherical", "wrapped-normal")
 
@@ -60,8 +61,9 @@ class VAE(Configuration):
     #: "soft" or "paper": see models.heads.PosteriorHead.
     time_bound: str = "soft"
     initial_time: float = 0.02
-    #: Where the encoder begins: "random", or "spread" over the manifold, by the training data; see
-    #: models.starting.
+    #: Where the encoder begins: "random"; "spread" over the manifold, by the training data; or
+    #: "components", where their principal components lie nearest to it. See models.starting and
+    #: models.components.
     start: str = "random"
     #: "mlp"; "conv" for pictures, whose border is then as ``padding`` says; or "circular" for
     #: translations of periodic pictures on torus:2, equivariant by construction.
@@ -111,7 +113,7 @@ class VAE(Configuration):
             "posterior": POSTERIORS,
             "divergence": DIVERGENCES,
             "time_bound": ("soft", "paper"),
-            "start": ("random", "spread"),
+            "start": STARTS,
             "network": NETWORKS,
             "padding": PADDINGS,
             "precision": ("32-true", "bf16-mixed", "16-mixed"),
@@ -145,10 +147,10 @@ class VAE(Configuration):
         least_zero = ("noise", "patience", "seed", "sequence", "split_seed", "picture_seed")
         self._require(choices=choices, positive=positive, least_zero=least_zero)
         self._check_network(self.network)
-        if self.start == "spread" and self.network == "circular":
+        if self.start != "random" and self.network == "circular":
             raise ValueError(
-                "start = 'spread' with network = 'circular': its encoder gives the place itself; "
-                "leave start out"
+                f"start = {self.start!r} with network = 'circular': its encoder gives the place "
+                "itself; leave start out"
             )
         if self.network == "circular" and self.manifold != "torus:2":
             raise ValueError(

@@ -1,6 +1,12 @@
 """What is trained: models, and the observation models that they share."""
 
 from manifold_ae.models import likelihoods, transitions
+from manifold_ae.models.components import (
+    arranged,
+    check_arranges,
+    components_locations,
+    has_arrangement,
+)
 from manifold_ae.models.conditioning import encoder_shape
 from manifold_ae.models.delta_vae import DeltaVAE
 from manifold_ae.models.diffusion import DiffusionModel
@@ -29,9 +35,13 @@ __all__ = [
     "PointStep",
     "Smoothed",
     "WeightedPosterior",
+    "arranged",
     "begin_at",
+    "check_arranges",
+    "components_locations",
     "encoder_shape",
     "forward_backward",
+    "has_arrangement",
     "known_divergence",
     "lattice",
     "likeliest_rate",

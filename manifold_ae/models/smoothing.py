@@ -420,12 +420,17 @@ class _Task:
 
 
 class _Emissions:
-    """log p(x | y) of some rows at all points."""
+    """log p(x | y) of some rows at all points.
+
+    What a point decodes to is the same for all rows, unless covariates differ from row to row: then
+    it is computed once.
+    """
 
     def __init__(
         self, model: DeltaVAE, points: Tensor, x: Tensor, given: Mapping[str, Tensor]
     ) -> None:
         self.model, self.points, self.x, self.given = model, points, x, given
+        self.output = None if "covariates" in given else model._output(points).unsqueeze(1)
 
     def __call__(self, start: int, end: int) -> Tensor:
         size = math.prod(self.model.likelihood.event_shape) * len(self.points)
@@ -434,10 +439,16 @@ class _Emissions:
         for k in range(start, end, rows):
             part = slice(k, min(k + rows, end))
             given: dict[str, Any] = {name: value[part] for name, value in self.given.items()}
-            x = self.x[part]
-            z = self.points.unsqueeze(1).expand(-1, len(x), *self.points.shape[1:])
-            parts.append(self.model.conditional_log_prob(x, z, **given).double().mT)
+            parts.append(self._log_prob(self.x[part], given).double().mT)
         return torch.cat(parts)
+
+    def _log_prob(self, x: Tensor, given: dict[str, Any]) -> Tensor:
+        """log p(x | y), ``(points, rows)``."""
+        shape = self.points.shape
+        if self.output is None:
+            z = self.points.unsqueeze(1).expand(-1, len(x), *shape[1:])
+            return self.model.conditional_log_prob(x, z, **given)
+        return self.model.likelihood.log_prob(self.output, x, **given)
 
 
 def _rates(model: DeltaVAE, rate: Tensor | float | None) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from manifold_ae.models.latent_free import LatentFree
 
-__all__ = ["begin_at", "spread_locations"]
+__all__ = ["begin_at", "features_of", "spread_locations"]
 
 #: Of the largest eigenvalue: what lies below is rounding, and is not blown up.
 LEAST = 1e-6
@@ -43,6 +43,26 @@ def spread_locations(
     Raises:
         ValueError: if the encoder gives the place itself, or there are fewer than two rows.
     """
+    h = features_of(model, encode)
+    weight, k = model.head.linear.weight, model.head.sizes[0]
+    mean = h.mean(0)
+    values, vectors = torch.linalg.eigh((h - mean).T @ (h - mean) / len(h))
+    values, vectors = values.flip(0)[:k], vectors.flip(1)[:, :k]
+    scale = (values > LEAST * values[0]) / values.clamp_min(LEAST * values[0]).sqrt()
+    scale = scale.nan_to_num(0.0, 0.0, 0.0)
+    turn = _rotation(k, generator).to(h)[: len(values)]
+    rows = (vectors * scale @ turn).T
+    weight[:k] = rows.to(weight)
+    model.head.linear.bias[:k] = -(rows @ mean).to(weight)
+
+
+@torch.no_grad()
+def features_of(model: Any, encode: Callable[[], Any]) -> Tensor:
+    """What a model's head reads the location of the data from, ``(n, f)``, float64.
+
+    Raises:
+        ValueError: if the encoder gives the place itself, or there are fewer than two rows.
+    """
     if model.head.given:
         raise ValueError(
             f"{type(model.encoder).__name__} gives the place itself: it has no start from the data"
@@ -56,16 +76,7 @@ def spread_locations(
     h = seen[0].flatten(0, -2).double()
     if len(h) < 2:
         raise ValueError(f"{len(h)} row(s): expected at least two, that have a spread")
-    weight, k = model.head.linear.weight, model.head.sizes[0]
-    mean = h.mean(0)
-    values, vectors = torch.linalg.eigh((h - mean).T @ (h - mean) / len(h))
-    values, vectors = values.flip(0)[:k], vectors.flip(1)[:, :k]
-    scale = (values > LEAST * values[0]) / values.clamp_min(LEAST * values[0]).sqrt()
-    scale = scale.nan_to_num(0.0, 0.0, 0.0)
-    turn = _rotation(k, generator).to(h)[: len(values)]
-    rows = (vectors * scale @ turn).T
-    weight[:k] = rows.to(weight)
-    model.head.linear.bias[:k] = -(rows @ mean).to(weight)
+    return h
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from manifold_ae.run.files import prepare_together
 from manifold_ae.run.fingerprint import fingerprint_of
 from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
 from manifold_ae.run.sequences import time_unit, windows_of
-from manifold_ae.run.starting import starter
+from manifold_ae.run.starting import check_start, starter
 from manifold_ae.run.stopping import patience, validation
 from manifold_ae.run.support import check_observed, check_support
 from manifold_ae.run.trials import train_together
@@ -140,6 +140,7 @@ def train(
 
 def _prepare(config: VAE, dataset: Dataset) -> tuple[Dataset, Tensor | None, Scaling, Conditions]:
     """What is trained on, the places of the rows held out of it, and the units of both."""
+    check_start(config)
     training, held = validation(config, dataset)
     masks = config.missing == "mask"
     if masks:

@@ -1,14 +1,23 @@
 """Where training of a ΔVAE begins, as its configuration says."""
 
+import functools
 from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
+from manifold_ae import manifolds
 from manifold_ae.data.seeding import generator_for
 from manifold_ae.experiments import VAE
-from manifold_ae.models import DeltaVAE, LatentFree, begin_at, spread_locations
+from manifold_ae.models import (
+    DeltaVAE,
+    LatentFree,
+    begin_at,
+    check_arranges,
+    components_locations,
+    spread_locations,
+)
 
-__all__ = ["starter"]
+__all__ = ["check_start", "starter"]
 
 #: Training rows that a start from the data looks at, about.
 STARTED = 2000
@@ -21,7 +30,7 @@ def starter(
     build: Callable[[VAE], DeltaVAE],
     batch: Callable[[], Tensor | Mapping[str, Tensor]],
 ) -> Callable[[VAE], DeltaVAE]:
-    """``build``, or with ``start = "spread"`` what begins from the data after it.
+    """``build``, or with another ``start`` than ``"random"`` what begins from the data after it.
 
     Arguments:
         build: the untrained model of a configuration.
@@ -37,11 +46,26 @@ def starter(
     exposure = given.get("exposure")
     floor = LatentFree(build(config).likelihood).fit(x, exposure, tolerance=ROUGHLY)
 
-    def spread(config: VAE) -> DeltaVAE:
+    def begun(config: VAE) -> DeltaVAE:
         model = build(config)
-        generator = generator_for("spread", config.seed)
-        spread_locations(model, lambda: model.posterior(x, **given), generator=generator)
+        generator = generator_for(config.start, config.seed)
+        encode = functools.partial(model.posterior, x, **given)
+        if config.start == "spread":
+            spread_locations(model, encode, generator=generator)
+        else:
+            seen = model.likelihood.encoder_input(x)
+            components_locations(model, seen, encode, generator=generator)
         begin_at(model, floor)
         return model
 
-    return spread
+    return begun
+
+
+def check_start(config: VAE) -> None:
+    """Refuse a start that the manifold does not have.
+
+    Raises:
+        ValueError: as ``models.components.check_arranges`` does.
+    """
+    if config.start == "components":
+        check_arranges(manifolds.parse(config.manifold))

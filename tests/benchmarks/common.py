@@ -1,9 +1,11 @@
 """What the benchmark scripts share: the machine in words, and results written aside."""
 
+import fcntl
 import json
 import os
 import platform
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,3 +40,23 @@ def keep(path: Path, content: dict[str, Any]) -> None:
     temporary = path.with_suffix(".part")
     temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     temporary.replace(path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What a file of runs holds; of one that is not there yet, nothing."""
+    if not path.exists():
+        return {"runs": []}
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def has(path: Path, wanted: dict[str, Any]) -> bool:
+    """Whether a file has a run with these entries."""
+    return any(all(run.get(k) == v for k, v in wanted.items()) for run in read(path)["runs"])
+
+
+def add(path: Path, run: dict[str, Any], summary: Callable[[list[Any]], Any], **said: Any) -> None:
+    """Put a run into a file, whoever else writes to it, and the summary of all runs."""
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        runs = [*read(path)["runs"], run]
+        keep(path, {**said, "machine": machine("cpu"), "summary": summary(runs), "runs": runs})

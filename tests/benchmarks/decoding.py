@@ -12,7 +12,6 @@ write to one file. About eight minutes of a core a seed for ring and torus, one 
 """
 
 import argparse
-import fcntl
 import json
 import math
 import statistics
@@ -21,8 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import common
 import torch
-from common import keep, machine
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
 
@@ -32,6 +31,7 @@ from manifold_ae.experiments import VAE
 from manifold_ae.manifolds import FlatTorus, Manifold
 from manifold_ae.run.evaluation.calibration import calibrate
 
+COMMAND = "tests/benchmarks/decoding.py FILE"
 #: Settings were tried on seeds below 10 alone.
 FIRST_SEED = 10
 TEST_ROWS = 500
@@ -63,6 +63,7 @@ def configured(kind: str, manifold: str, n: int, seed: int, steps: int) -> VAE:
         kl_warmup=0.3,
         encoder_hidden=(128, 128),
         decoder_hidden=(128,),
+        start="components",
         restarts=6,
         restart_epochs=max(1, min(epochs, math.ceil(steps / 6 / per_epoch))),
         seed=seed,
@@ -107,6 +108,21 @@ def coordinates(
     return {"error": M.dist(carried, truth[dataset.test_rows]).mean().item()}
 
 
+def components(M: Manifold, recording: Simulation, dataset: Dataset, seed: int) -> dict[str, float]:
+    """The error of principal components turned to lie nearest to M, of log(1 + x), no more."""
+    assert recording.points is not None
+    train, test = dataset.train.double().log1p(), dataset.test.double().log1p()
+    generator = torch.Generator().manual_seed(seed)
+    features, _ = models.arranged(M, train, generator=generator)
+    # They are linear in the data: the map is read off.
+    mean, centre = train.mean(0), features.mean(0)
+    linear = torch.linalg.lstsq(train - mean, features - centre, driver="gelsd").solution
+    truth = recording.points.double()
+    aligned = metrics.align(M, M.from_features(features), truth[dataset.train_rows])
+    carried = aligned.apply(M.from_features((test - mean) @ linear + centre))
+    return {"error": M.dist(carried, truth[dataset.test_rows]).mean().item()}
+
+
 def learned(config: VAE, recording: Simulation, dataset: Dataset) -> dict[str, dict[str, float]]:
     """The encoder's posterior, and the model's own."""
     trained = run.train(config, dataset=dataset)
@@ -136,6 +152,7 @@ def measure(kind: str, n: int, gain: float, seed: int, steps: int) -> dict[str, 
     row |= learned(config, recording, dataset)
     row["seconds"] = time.process_time() - start
     row["ideal"] = ideal(M, recording, dataset)
+    row["components"] = components(M, recording, dataset, seed)
     if isinstance(M, FlatTorus):
         row["pca"] = coordinates(M, metrics.PrincipalAngles.fit, recording, dataset)
         try:
@@ -145,23 +162,7 @@ def measure(kind: str, n: int, gain: float, seed: int, steps: int) -> dict[str, 
     return row
 
 
-def read(path: Path) -> dict[str, Any]:
-    if path.exists():
-        return json.loads(path.read_text(encoding="utf-8"))
-    return {"command": "tests/benchmarks/decoding.py FILE", "machine": machine("cpu"), "runs": []}
-
-
-def add(path: Path, row: dict[str, Any]) -> None:
-    """Put a row into the file, whoever else writes to it."""
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        content = read(path)
-        content["runs"].append(row)
-        content["summary"] = summary(content["runs"])
-        keep(path, content)
-
-
-METHODS = ("vae", "vae_refined", "pca", "circular", "ideal")
+METHODS = ("vae", "vae_refined", "components", "pca", "circular", "ideal")
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -188,16 +189,11 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return lines
 
 
-def done(path: Path, kind: str, n: int, gain: float, seed: int) -> bool:
-    wanted = (kind, n, gain, seed)
-    rows = read(path)["runs"]
-    return any((r["kind"], r["samples"], r["gain"], r["seed"]) == wanted for r in rows)
-
-
 #: Method → its name and colour in the figure.
 NAMES = {
     "pca": ("PCA", "#b58900"),
     "circular": ("circular coordinates", "#8a63d2"),
+    "components": ("components, turned", "#2a9d5c"),
     "vae": ("ΔVAE, encoder", "#7fb3d5"),
     "vae_refined": ("ΔVAE, own posterior", "#1f6feb"),
     "ideal": ("ideal observer", "#1f2328"),
@@ -206,7 +202,7 @@ NAMES = {
 
 def figure(path: Path, picture: Path) -> None:
     """Error over samples, a panel for every kind and gain."""
-    lines = read(path)["summary"]
+    lines = common.read(path)["summary"]
     panels = Figure(figsize=(9.6, 5.4), layout="constrained")
     axes = panels.subplots(2, 3, sharex=True, sharey="row")
     cells = [(kind, gain) for kind in ("ring", "torus") for gain in (1.0, 0.3, 0.1)]
@@ -260,9 +256,10 @@ def main() -> None:
             samples, gains, steps = KINDS[kind]
             for n in samples:
                 for gain in gains:
-                    if not done(options.path, kind, n, gain, seed):
+                    own = {"kind": kind, "samples": n, "gain": gain, "seed": seed}
+                    if not common.has(options.path, own):
                         row = measure(kind, n, gain, seed, steps)
-                        add(options.path, row)
+                        common.add(options.path, row, summary, command=COMMAND)
                         print(json.dumps(row), flush=True)
 
 

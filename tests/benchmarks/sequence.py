@@ -1,17 +1,25 @@
-r"""What neighbours in time are worth: decoding error with and without the prior along time.
+r"""What neighbours in time are worth: decoding with and without the prior along time.
 
-    python tests/benchmarks/sequence.py [--kinds ring torus] [--gains 0.1 0.3 1] [--seeds 3]
-        [--first-seed 100] [--output FILE.json] [--figure FILE.png]
+    python tests/benchmarks/sequence.py docs/results/sequence.json [--kinds ring,torus] [--seeds 3]
+        [--samples 100,1000] [--gains 1,0.3,0.1]
+    python tests/benchmarks/sequence.py docs/results/sequence.json --figure FILE.png
 
-Cells tuned to a ring or a torus while the position moves as Brownian motion of variance 0.02 rad² a
-row; rates times each gain. A model is trained on one recording without its order, another with the
-prior along time in windows of 32 rows. Both decode a second recording of the same cells, of 1,000
-rows: by their encoders, a row at a time, and by ``models.smooth`` at the rate that makes it
-likeliest. Latents are aligned to the truth by the recording that was trained on alone. The limits
-are those of one who knows the tuning and the rate: the posterior mean of each row on its own, and
-given all rows. Errors are mean geodesic distances in degrees; the rate is that of the second
-recording, found by smoothing, and that learned in training. What is in FILE already is kept, and
-cells are added to it.
+Cells tuned to a ring or a torus while the position moves as Brownian motion of variance 0.1 rad² a
+row, so that a hundred rows go about a circle once; rates times each gain. A model is trained on
+one recording without its order, and another with the prior along time in windows of 32 rows,
+otherwise alike and with the settings of ``decoding.py``. Both decode a second recording of the same
+cells, of 500 rows. What is compared, for each of the two,
+
+- encoder: its place for each row alone;
+- row: the mean of the model's own posterior of each row alone;
+- smoothed: that of each row given all rows, by ``models.smooth`` at the rate at which the second
+  recording is likeliest.
+
+Latents are aligned to the truth by the recording that was trained on alone. The limits are those of
+one who knows the tuning and the rate: of each row alone, and given all rows. Errors are mean
+geodesic distances in radians; ``rate`` is that of the second recording, ``rate_learned`` that of
+the prior in training. Seeds are outermost; what is in the file already is not computed again, and
+several processes may write to one file.
 """
 
 import argparse
@@ -24,36 +32,34 @@ from typing import Any
 
 import common
 import torch
+from decoding import KINDS, configured
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
 from torch import Tensor
 
-from manifold_ae import data, manifolds, metrics, run
+from manifold_ae import data, manifolds, metrics, plots, run
 from manifold_ae.data import Recording, Simulation
-from manifold_ae.experiments import VAE
+from manifold_ae.manifolds import Manifold
 from manifold_ae.models import forward_backward, lattice
 from manifold_ae.models.smoothing import moments
 
-RATE, WINDOW, ROWS, HELD = 0.02, 32, 1000, 1000
-POINTS = {"circle": 360, "torus:2": 2500}
-SETTINGS = VAE(
-    likelihood="poisson",
-    split="blocks",
-    test_fraction=0.1,
-    epochs=60,
-    encoder_hidden=(64, 64),
-    decoder_hidden=(64,),
-    lr=2e-3,
-    lr_schedule="cosine",
-    restarts=3,
-    restart_epochs=8,
-)
+#: Settings were tried on seeds below 100 alone.
+FIRST_SEED = 100
+RATE, WINDOW, HELD = 0.1, 32, 500
+SAMPLES = (100, 300, 1000, 3000, 10_000)
+#: Of the recording that is trained on, the part that is not, as every data set has one.
+TEST_FRACTION = 0.1
+POINTS = {"circle": 360, "torus:2": 50**2}
+#: What is measured → its name and line in the figure.
 COLUMNS = {
-    "encoder": "encoder, rows alone",
-    "encoder_sequence": "encoder, trained along time",
-    "smoothed": "smoothed, rows alone",
-    "smoothed_sequence": "smoothed, trained along time",
-    "limit": "limit of a row",
-    "limit_smoothed": "limit of all rows",
+    "row": ("own posterior, rows alone", ("C0", "-", "o")),
+    "smoothed": ("the same model, smoothed", ("C0", "--", "s")),
+    "row_sequence": ("trained along time, rows alone", ("C1", "-", "o")),
+    "smoothed_sequence": ("trained along time, smoothed", ("C1", "--", "s")),
+    "limit": ("limit of a row", ("0.4", "-", "")),
+    "limit_smoothed": ("limit of all rows", ("0.4", "--", "")),
 }
+ERRORS = ("encoder", "encoder_sequence", *COLUMNS)
 
 
 def recording(simulation: Simulation) -> Recording:
@@ -61,53 +67,58 @@ def recording(simulation: Simulation) -> Recording:
     return Recording("rows", simulation.x, {"times": simulation.times})
 
 
-def limits(simulation: Simulation) -> dict[str, float]:
+def limits(M: Manifold, simulation: Simulation) -> dict[str, float]:
     """Errors of one who knows the tuning and the rate."""
     assert simulation.manifold is not None and simulation.points is not None
     assert simulation.tuning is not None
-    M = manifolds.parse(simulation.manifold)
     grid = lattice(M, POINTS[simulation.manifold])
     rates = simulation.tuning(grid.points)
     x = simulation.x.double()
     log_p = x @ rates.log().T - rates.sum(1)
     start = torch.zeros(len(grid)).double()
-    found = {}
-    for name, rate in (("limit", math.inf), ("limit_smoothed", RATE)):
-        if rate == math.inf:
-            log_gamma = log_p.log_softmax(1)
-        else:
-            variances = torch.full((len(x),), rate).double()
-            parts = list(forward_backward(grid, lambda i, j: log_p[i:j], variances, start))
-            log_gamma = torch.cat([gamma for _, gamma, _ in sorted(parts, key=lambda p: p[0])])
-        found[name] = error(M, moments(M, grid.points, log_gamma)[0], simulation.points.double())
-    return found
+    variances = torch.full((len(x),), RATE).double()
+    parts = forward_backward(grid, lambda i, j: log_p[i:j], variances, start)
+    smoothed = torch.cat([gamma for _, gamma, _ in sorted(parts, key=lambda part: part[0])])
+    truth = simulation.points.double()
+    return {
+        name: error(M, moments(M, grid.points, log_gamma)[0], truth)
+        for name, log_gamma in (("limit", log_p.log_softmax(1)), ("limit_smoothed", smoothed))
+    }
 
 
-def error(M: manifolds.Manifold, z: Tensor, truth: Tensor) -> float:
-    return math.degrees(M.dist(z, truth).mean().item())
+def error(M: Manifold, z: Tensor, truth: Tensor) -> float:
+    return M.dist(z.double(), truth.double()).mean().item()
 
 
-def one(kind: str, gain: float, seed: int) -> dict[str, Any]:
+def one(kind: str, samples: int, gain: float, seed: int) -> dict[str, Any]:
     options: dict[str, Any] = {"smooth": True, "rate": RATE, "gain": gain}
-    first = data.simulate(kind, ROWS, seed=seed, **options)
+    first = data.simulate(kind, round(samples / (1 - TEST_FRACTION)), seed=seed, **options)
     second = data.simulate(kind, HELD, seed=seed + 10_000, population=seed, **options)
     assert first.manifold is not None and first.points is not None and second.points is not None
     M, count = manifolds.parse(first.manifold), POINTS[first.manifold]
-    row: dict[str, Any] = {"kind": kind, "gain": gain, "seed": seed, **limits(second)}
+    dataset = data.from_array(
+        first.x, split="blocks", test_fraction=TEST_FRACTION, times=first.times
+    )
+    row: dict[str, Any] = {"kind": kind, "samples": samples, "gain": gain, "seed": seed}
+    row |= limits(M, second)
+    common_settings = configured(kind, first.manifold, len(dataset.train), seed, KINDS[kind][2])
     for name, window in (("", 0), ("_sequence", WINDOW)):
-        begin = time.perf_counter()
-        config = SETTINGS.replace(manifold=first.manifold, sequence=window, seed=seed)
-        dataset = data.from_array(first.x, split="blocks", test_fraction=0.1, times=first.times)
+        begin = time.process_time()
+        config = common_settings.replace(sequence=window, split="blocks")
         trained = run.train(config, dataset=dataset)
         assert isinstance(trained, run.VAERun)
-        row[f"seconds{name}"] = time.perf_counter() - begin
+        row[f"seconds{name}"] = time.process_time() - begin
         row[f"elbo{name}"] = trained.history[-1]["elbo"]
-        at_training = torch.from_numpy(trained.encode(first.x)["points"])
-        aligned = metrics.align(M, at_training, first.points)
+        at_training = torch.from_numpy(trained.encode(dataset.train)["points"])
+        aligned = metrics.align(M, at_training, first.points[dataset.train_rows])
         rate = trained.rate(recording(second), count=count)
-        smoothed = trained.smooth(recording(second), rate=rate, count=count)
-        for way, found in (("encoder", trained.encode(second.x)), ("smoothed", smoothed)):
-            z = aligned.apply(torch.from_numpy(found["points"]))
+        found = {
+            "encoder": trained.encode(second.x),
+            "row": trained.smooth(recording(second), rate=math.inf, count=count),
+            "smoothed": trained.smooth(recording(second), rate=rate, count=count),
+        }
+        for way, where in found.items():
+            z = aligned.apply(torch.from_numpy(where["points"]))
             row[f"{way}{name}"] = error(M, z, second.points)
         row[f"rate{name}"] = rate
         if window:
@@ -116,84 +127,84 @@ def one(kind: str, gain: float, seed: int) -> dict[str, Any]:
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    cells = sorted({(row["kind"], row["gain"]) for row in rows})
+    """Means and spreads over seeds, of every kind, gain and number of samples."""
+    cells: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        cells.setdefault((row["kind"], row["gain"], row["samples"]), []).append(row)
     return [
-        {"kind": kind, "gain": gain}
+        {"kind": kind, "gain": gain, "samples": samples, "seeds": len(some)}
         | {
-            name: common.spread([r[name] for r in rows if (r["kind"], r["gain"]) == (kind, gain)])
-            for name in (*COLUMNS, "rate", "rate_sequence", "rate_learned")
+            name: common.spread([row[name] for row in some])
+            for name in (*ERRORS, "rate", "rate_sequence", "rate_learned")
         }
-        for kind, gain in cells
+        for (kind, gain, samples), some in sorted(
+            cells.items(), key=lambda cell: (cell[0][0], -cell[0][1], cell[0][2])
+        )
     ]
 
 
-def draw(path: Path, table: list[dict[str, Any]]) -> None:
-    import matplotlib.pyplot as plt
-
-    from manifold_ae import plots
-
-    kinds = sorted({row["kind"] for row in table})
-    figure, axes = plt.subplots(1, len(kinds), figsize=(4.6 * len(kinds), 3.6), squeeze=False)
-    styles = {
-        "encoder": ("C0", "-", "o"), "encoder_sequence": ("C1", "-", "o"),
-        "smoothed": ("C0", "--", "s"), "smoothed_sequence": ("C1", "--", "s"),
-        "limit": ("0.4", "-", ""), "limit_smoothed": ("0.4", "--", ""),
-    }  # fmt: skip
-    for ax, kind in zip(axes[0], kinds, strict=True):
-        own = [row for row in table if row["kind"] == kind]
-        gains = [row["gain"] for row in own]
-        for name, (colour, line, marker) in styles.items():
-            means = [row[name]["mean"] for row in own]
-            spreads = [0.0 if math.isnan(s := row[name]["sd"]) else s for row in own]
+def figure(path: Path, picture: Path) -> None:
+    """Error over rows that were trained on, a panel for every kind and gain."""
+    lines = common.read(path)["summary"]
+    panels = Figure(figsize=(9.6, 5.4), layout="constrained")
+    axes = panels.subplots(2, 3, sharex=True, sharey="row")
+    cells = [(kind, gain) for kind in ("ring", "torus") for gain in (1.0, 0.3, 0.1)]
+    for ax, (kind, gain) in zip(axes.flat, cells, strict=True):
+        own = [line for line in lines if (line["kind"], line["gain"]) == (kind, gain)]
+        for method, (name, (colour, line, marker)) in COLUMNS.items():
+            spreads = [0.0 if math.isnan(sd := c[method]["sd"]) else sd for c in own]
             ax.errorbar(
-                gains, means, spreads, color=colour, ls=line, marker=marker or None, ms=4,
-                lw=1.2, capsize=2 if marker else 0, label=COLUMNS[name],
-            )  # fmt: skip
-        ax.set(xscale="log", yscale="log", xlabel="gain of all rates", title=kind)
-        ax.set_xticks(gains, [f"{gain:g}" for gain in gains])
-        ax.minorticks_off()
-        ticks = [t for t in (1, 2, 5, 10, 20, 50, 100) if ax.get_ylim()[0] < t < ax.get_ylim()[1]]
-        ax.set_yticks(ticks, [f"{t}°" for t in ticks])
-        ax.spines[["top", "right"]].set_visible(False)
-    axes[0][0].set_ylabel("mean error of decoded positions")
-    axes[0][-1].legend(frameon=False, fontsize=7)
-    figure.tight_layout()
-    plots.save(figure, path)
-
-
-def kept(path: Path | None, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a file holds of runs with the same settings."""
-    if path is None or not path.exists():
-        return []
-    content = json.loads(path.read_text(encoding="utf-8"))
-    same = all(content[name] == json.loads(json.dumps(v)) for name, v in settings.items())
-    return content["runs"] if same else []
+                [c["samples"] for c in own],
+                [math.degrees(c[method]["mean"]) for c in own],
+                [math.degrees(sd) for sd in spreads],
+                label=name,
+                color=colour,
+                linestyle=line,
+                marker=marker or None,
+                markersize=3.5,
+                linewidth=1.2,
+            )
+        ax.set(xscale="log", yscale="log", xlim=(80, 13_000))
+        ax.set_title(f"{kind}, gain {gain:g}", fontsize=10)
+        ax.yaxis.set_major_formatter(ScalarFormatter())
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.yaxis.set_major_locator(FixedLocator([3, 5, 10, 20, 40, 80, 160]))
+        for side in ("top", "right"):
+            ax.spines[side].set_visible(False)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("mean error, degrees")
+    for ax in axes[-1]:
+        ax.set_xlabel("rows trained on")
+    panels.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    plots.save(panels, picture)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kinds", nargs="+", default=["ring", "torus"])
-    parser.add_argument("--gains", nargs="+", type=float, default=[0.1, 0.3, 1.0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--kinds", default="ring,torus")
+    parser.add_argument("--samples", default=",".join(map(str, SAMPLES)))
+    parser.add_argument("--gains", default="1,0.3,0.1")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--first-seed", type=int, default=100)
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
     parser.add_argument("--figure", type=Path)
-    given = parser.parse_args()
-    settings = {"settings": SETTINGS.to_mapping(), "rows": ROWS, "held": HELD, "rate": RATE}
-    rows = kept(given.output, settings)
-    seeds = range(given.first_seed, given.first_seed + given.seeds)
-    for kind, gain, seed in itertools.product(given.kinds, given.gains, seeds):
-        if any((row["kind"], row["gain"], row["seed"]) == (kind, gain, seed) for row in rows):
-            continue
-        rows.append(one(kind, gain, seed))
-        print({k: round(v, 3) if isinstance(v, float) else v for k, v in rows[-1].items()})
-        if given.output:
-            machine = common.machine("cpu")
-            common.keep(
-                given.output, {"machine": machine, **settings, "table": summary(rows), "runs": rows}
-            )
-    if given.figure:
-        draw(given.figure, summary(rows))
+    options = parser.parse_args()
+    if options.figure is not None:
+        figure(options.path, options.figure)
+        return
+    torch.set_num_threads(1)
+    cells = itertools.product(
+        range(options.first_seed, options.first_seed + options.seeds),
+        options.kinds.split(","),
+        map(int, options.samples.split(",")),
+        map(float, options.gains.split(",")),
+    )
+    for seed, kind, samples, gain in cells:
+        own: dict[str, Any] = {"kind": kind, "samples": samples, "gain": gain, "seed": seed}
+        if not common.has(options.path, own):
+            row = one(**own)
+            common.add(options.path, row, summary, command="tests/benchmarks/sequence.py FILE")
+            print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

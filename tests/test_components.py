@@ -1,0 +1,161 @@
+"""A start from principal components: where it places data, and what it refuses."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from manifold_ae import data, manifolds, metrics, run
+from manifold_ae.experiments import VAE
+from manifold_ae.manifolds import Manifold
+from manifold_ae.models import arranged, check_arranges, has_arrangement
+from manifold_ae.models.components import Frame, components_locations
+from manifold_ae.run.starting import starter
+from manifold_ae.run.vae_model import build_model, resolve
+
+NAMES = ("circle", "torus:2", "sphere:2", "so3", "projective:2", "klein-bottle", "circle*sphere:2")
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def mixed(M: Manifold, n: int, features: int = 12, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Uniform points, and their coordinates carried into more dimensions by orthonormal columns."""
+    z = M.random_uniform(n, generator=generator(seed), dtype=torch.float64)
+    frame = Frame.of(M)
+    u = (M.embed(z) - frame.mean) @ (frame.axes / frame.axes.square().sum(0))
+    turn = torch.linalg.qr(
+        torch.randn(features, u.shape[1], dtype=torch.float64, generator=generator(seed + 1))
+    ).Q
+    return z, 3 * u @ turn.T + 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_frame_has_components_of_unit_covariance(name):
+    M = manifolds.parse(name)
+    frame = Frame.of(M)
+    z = M.random_uniform(20_000, generator=generator(5), dtype=torch.float64)
+    u = (M.embed(z) - frame.mean) @ (frame.axes / frame.axes.square().sum(0))
+    covariance = u.T @ u / len(u)
+    assert (covariance - torch.eye(len(covariance))).abs().max() < 0.08
+    # What is of M already is nearest to itself.
+    assert (frame.nearest(u) - u).abs().max() < 1e-6
+    assert M.dist(M.from_features(frame.features(u)), z).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["circle", "torus:2", "sphere:2", "so3", "projective:2"])
+def test_coordinates_that_were_mixed_are_found_up_to_an_isometry(name):
+    M = manifolds.parse(name)
+    z, x = mixed(M, 400 if name == "projective:2" else 200)
+    f, left_over = arranged(M, x, starts=40, generator=generator())
+    found = metrics.align(M, M.from_features(f), z)
+    # Components of 200 points are not quite those of all.
+    assert found.mean_distance < 0.2
+    assert left_over < 0.03
+
+
+def test_what_is_left_over_tells_a_manifold_from_another():
+    torus, sphere = manifolds.parse("torus:2"), manifolds.parse("sphere:3")
+    left_over = {
+        M: arranged(torus, mixed(M, 200)[1], generator=generator())[1] for M in (torus, sphere)
+    }
+    # The sphere of three dimensions has as many components, and the torus lies in it.
+    assert left_over[torus] < 0.03
+    assert left_over[sphere] > 0.08
+
+
+def test_an_arrangement_is_a_function_of_the_generator():
+    M = manifolds.parse("torus:2")
+    _, x = mixed(M, 100)
+    first, again = (arranged(M, x, starts=2, generator=generator(3))[0] for _ in range(2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, arranged(M, x, starts=2, generator=generator(4))[0])
+
+
+def test_fewer_components_than_the_manifold_has_are_arranged():
+    M = manifolds.parse("torus:2")
+    angle = torch.linspace(0, 6, 50, dtype=torch.float64)
+    f, _ = arranged(M, torch.stack([angle.cos(), angle.sin()], 1), generator=generator())
+    assert f.shape == (50, 4)
+    assert f.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["euclidean:2", "torus:1*euclidean:1"])
+def test_manifolds_without_uniform_points_are_refused(name):
+    with pytest.raises(ValueError, match=r"start = 'components' on .*not compact.*spread"):
+        check_arranges(manifolds.parse(name))
+    config = VAE(manifold=name, start="components", epochs=1, restart_epochs=1)
+    with pytest.raises(ValueError, match="start = 'components'"):
+        run.train(config, dataset=data.from_array(torch.randn(30, 4)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_named_manifolds_have_an_arrangement(name):
+    assert has_arrangement(manifolds.parse(name))
+
+
+def test_data_that_do_not_vary_are_refused():
+    with pytest.raises(ValueError, match="do not vary"):
+        arranged(manifolds.parse("circle"), torch.ones(5, 3))
+
+
+def test_an_encoder_that_gives_the_place_is_refused():
+    with pytest.raises(ValueError, match="start = 'components' with network = 'circular'"):
+        VAE(manifold="torus:2", data="torus", network="circular", start="components")
+
+
+def test_an_untrained_encoder_places_counts_about_where_they_belong():
+    recording = data.simulate("torus", 400, seed=0)
+    assert recording.points is not None
+    M = manifolds.FlatTorus(2)
+    dataset = data.from_array(recording.x.numpy(), name="torus", test_fraction=0.1)
+    errors = {}
+    for start in ("components", "spread"):
+        config = resolve(
+            VAE(
+                manifold="torus:2", likelihood="poisson", start=start, encoder_hidden=(64,),
+                decoder_hidden=(16,),
+            ),
+            dataset,
+        )  # fmt: skip
+        begin = starter(config, lambda config: build_model(config, (50,)), lambda: dataset.train)
+        with torch.no_grad():
+            z = begin(config).posterior(dataset.train).loc.double()  # type: ignore[attr-defined]
+        truth = recording.points[dataset.train_rows].double()
+        errors[start] = metrics.align(M, z, truth).mean_distance
+    assert errors["components"] < 0.8 < 1.1 < errors["spread"]
+
+
+def test_training_repeats_and_goes_on_from_components(tmp_path):
+    recording = data.simulate("ring", 120, seed=1)
+    dataset = data.from_array(recording.x.numpy(), name="ring")
+    config = VAE(
+        manifold="circle", likelihood="poisson", start="components", epochs=3, encoder_hidden=(16,),
+        decoder_hidden=(16,), restarts=2, restart_epochs=1, device="cpu",
+    )  # fmt: skip
+    first = run.train(config, tmp_path / "a", dataset=dataset)
+    again = run.train(config, tmp_path / "a", dataset=dataset, resume=True)
+    other = run.train(config, dataset=dataset)
+    for name, value in first.model.state_dict().items():  # type: ignore[union-attr]
+        assert torch.equal(value, again.model.state_dict()[name])  # type: ignore[union-attr]
+        assert torch.equal(value, other.model.state_dict()[name])  # type: ignore[union-attr]
+
+
+def test_the_head_is_set_by_ridge_regression():
+    """Of an encoder that gives the components themselves, the head's places are the arrangement."""
+    M = manifolds.FlatTorus(1)
+    _, x = mixed(M, 60, features=4)
+    config = VAE(
+        manifold="circle", likelihood="gaussian", posterior="heat-kernel", encoder_hidden=(4,),
+        decoder_hidden=(4,),
+    )  # fmt: skip
+    model = build_model(config, (4,)).double()
+    model.encoder = Itself()
+    components_locations(model, x, lambda: model.posterior(x), generator=generator(2))
+    f, _ = arranged(M, x, generator=generator(2))
+    assert M.dist(model.posterior(x).loc, M.from_features(f)).max() < 0.01  # type: ignore[attr-defined]
+
+
+class Itself(torch.nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x
