@@ -40,8 +40,8 @@ true = recording.points[8000:].double()
 # In three dimensions it is easy to begin with the wrong arrangement, and a network that does ends
 # with a map that is folded somewhere. But which cells fire together says already how poses lie to
 # each other: the leading principal components of the counts are, up to a linear map and noise, the
-# nine entries of the rotation. `"start": "components"` turns them until they look like rotations, and
-# begins there, where half of the networks that begin at random end folded.
+# nine entries of the rotation. `"start": "components"` turns them until they look like rotations,
+# and begins there, where half of the networks that begin at random end folded.
 
 # %%
 vae = DeltaVAE(

@@ -22,7 +22,7 @@ import torch
 from decoding import TEST_ROWS, configured, ideal
 
 from manifold_ae import data, manifolds, run
-from manifold_ae.run.calibration import calibrate
+from manifold_ae.run.evaluation.calibration import calibrate
 
 SEED, STARTS, COUNT, FOLDED = 10, ("random", "spread", "components"), 8, 1.4
 #: Kind, rows, gain, steps.
