@@ -75,9 +75,16 @@ class Fused(torch.autograd.Function):
     @classmethod
     def of(cls, *arguments: Any) -> Tensor:
         """The function's value at the arguments."""
-        if torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling():
+        if torch._C._are_functorch_transforms_active():
             return cls.apply(*arguments)[0]
-        return cls._direct.apply(*arguments)
+        if not torch.compiler.is_compiling():
+            return cls._direct.apply(*arguments)
+        if torch.is_grad_enabled() and any(
+            isinstance(a, Tensor) and a.requires_grad for a in arguments
+        ):
+            return cls.apply(*arguments)[0]
+        # Where no gradient is asked for, the tracer takes forward's one *arguments for a context.
+        return cls.value(*arguments)[0]
 
 
 class _Last(torch.autograd.Function):
