@@ -15,9 +15,10 @@ from torch.distributions import kl_divergence
 
 from manifold_ae import heat, manifolds
 from manifold_ae.distributions import RandomWalk, RiemannianUniform, WrappedNormal
-from manifold_ae.heat import revolution, revolution_divergence, revolution_modes
+from manifold_ae.heat import revolution, revolution_divergence, revolution_modes, sphere
 from manifold_ae.manifolds import EmbeddedTorus, Sphere, Spheroid, Submanifold, SurfaceOfRevolution
 from manifold_ae.manifolds.derivatives import jacobian
+from manifold_ae.manifolds.revolution import Shortest
 from manifold_ae.numerics import axial_norm
 
 PI = math.pi
@@ -324,6 +325,66 @@ def test_short_times_by_the_expansion_of_a_submanifold(surface, generator):
     assert (found - expected).abs().max().item() <= 2e-4
     assert (heat.kl_uniform(surface, x, t) - heat.kl_asymptotic(surface, x, t)).abs().max() <= 1e-5
     assert torch.allclose(surface.scalar_curvature(x), other.scalar_curvature(x), atol=1e-7)
+
+
+@pytest.mark.parametrize("t", [1e-4, 0.01, 0.2])
+def test_far_tails_are_right_to_the_second_order_at_every_distance(t):
+    """On the round sphere, from J = sin r/r: in t below 0.04 t, where the modes have no digits."""
+    r = torch.linspace(0.05, PI - 1e-9, 4000, dtype=torch.float64)
+    time = torch.full_like(r, t)
+    way = Shortest(r.square(), r.sin() / r, r.cos(), torch.ones_like(r))
+    expected = sphere.log_relative_density(2, r, time) - math.log(4 * PI)
+    found = revolution._far(way, time) - r.square() / (2 * t) - math.log(2 * PI * t)
+    far = expected < -revolution.RELIABLE - math.log(2 * PI * t)
+    assert far.any()
+    assert (found - expected)[far].abs().max().item() <= 0.04 * t
+
+
+def test_from_pole_to_pole_the_far_tail_is_exact():
+    x = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    leaf = (-x).requires_grad_()
+    found = heat.log_kernel(SPHERE, x, leaf, number(0.03))
+    expected = heat.log_kernel(Sphere(2), x, -x, number(0.03)).item()
+    assert found.item() == pytest.approx(expected, abs=1e-8)
+    (slope,) = torch.autograd.grad(found, leaf)
+    assert torch.isfinite(slope).all()
+
+
+@pytest.mark.slow
+def test_far_tails_by_a_product_of_short_time_kernels():
+    """q(t) as eight kernels of t/8 by quadrature: sums of what is positive keep their digits."""
+    surface, start, t, hops, n, turns = PROLATE, 1.0, 0.2, 8, 34, 60
+    profile, step = surface.profile, t / hops
+    modes = revolution_modes.Spectrum(profile.radius, profile.length, 36 / step, profile.poles)
+    cosine, weight = np.polynomial.legendre.leggauss(n)
+    place = np.arccos(cosine)
+    area = profile.scale * weight / np.sin(place) * profile.radius(profile.scale * place)
+    area = torch.from_numpy(area * 2 * PI / turns).unsqueeze(-1)
+    place = torch.from_numpy(place)
+    rotation = 2 * PI * torch.arange(turns, dtype=torch.float64) / turns
+
+    def density(*angles: torch.Tensor) -> torch.Tensor:
+        shape = angles[0].shape
+        flat = [angle.reshape(-1) for angle in angles]
+        q = modes.density(*flat, torch.full_like(flat[0], step)).reshape(shape)
+        return torch.where(q * 2 * PI * step > 1e-12, q, 0.0)
+
+    kernel = density(*torch.meshgrid(place, place, rotation, indexing="ij"))
+    apart = (torch.arange(turns)[:, None] - torch.arange(turns)) % turns
+    here, around = torch.meshgrid(place, rotation, indexing="ij")
+    q = density(torch.full_like(here, start), here, around)
+    for _ in range(hops - 1):
+        mass = q * area
+        q = torch.stack([kernel[:, j][:, apart] @ mass[j] for j in range(n)]).sum(0)
+    chosen = torch.zeros_like(q, dtype=torch.bool)
+    chosen[::2, : turns // 2 + 1 : 3] = True
+    chosen &= q * 2 * PI * t < math.exp(-revolution.RELIABLE - 0.05)
+    y = surface.from_angles(torch.stack([around, here], -1)[chosen])
+    error = heat.log_kernel(surface, at(surface, 0.0, start), y, number(t)) - q[chosen].log()
+    assert len(y) > 20
+    assert error.abs().median().item() <= 0.03
+    assert error.min().item() >= -0.9  # two geodesics: log 2
+    assert error.max().item() <= 0.5
 
 
 @own

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from manifold_ae.manifolds import torus_geodesics as geodesics
 from manifold_ae.manifolds.profile import Profile
-from manifold_ae.manifolds.revolution import Revolution
+from manifold_ae.manifolds.revolution import Revolution, Shortest
 from manifold_ae.numerics import Fused, normalise
 
 __all__ = ["EmbeddedTorus"]
@@ -189,12 +189,13 @@ class EmbeddedTorus(Revolution):
             self._major, self._minor, self.tube_angle(x), self.tube_angle(y), turn
         )
 
-    def shortest(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def shortest(self, x: Tensor, y: Tensor) -> Shortest:
         velocity = self.velocities(x, y)[..., :2]
         path = geodesics.follow(
             self._major, self._minor, self.tube_angle(x.double()), *velocity.unbind(-1)
         )
-        return velocity.square().sum(-1), path.first
+        turning = (path.first_slope + path.second) / 2
+        return Shortest(velocity.square().sum(-1), path.first, turning, path.gauss)
 
     def logmap(self, x: Tensor, y: Tensor) -> Tensor:
         """The shortest u with expmap(x, u) = y; at the cut locus, one of them."""

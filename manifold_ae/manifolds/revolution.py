@@ -8,7 +8,7 @@ it is the closest on the profile.
 import math
 from abc import abstractmethod
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +20,19 @@ from manifold_ae.manifolds.projection import lifted
 from manifold_ae.manifolds.revolution_connect import basis, connect, correction
 from manifold_ae.numerics import axial_norm, differentiable_once, normalise
 
-__all__ = ["Revolution", "Spheroid", "SurfaceOfRevolution"]
+__all__ = ["Revolution", "Shortest", "Spheroid", "SurfaceOfRevolution"]
+
+
+class Shortest(NamedTuple):
+    """What the heat kernel asks of a shortest geodesic run in unit time; each of shape ``(*)``.
+
+    Float64, and differentiable once.
+    """
+
+    square: Tensor  # r²
+    spread: Tensor  # J, the determinant of the exponential map
+    turning: Tensor  # the mean of its rates J̇ at both ends
+    gauss: Tensor  # the mean of Gauss' curvature along the way
 
 
 class Revolution(Manifold):
@@ -36,11 +48,8 @@ class Revolution(Manifold):
         """α of points x ``(*, 3)``, of shape ``(*)``."""
 
     @abstractmethod
-    def shortest(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """r², and the determinant of the exponential map along the shortest geodesic, float64.
-
-        Each of shape ``(*)``, differentiable once.
-        """
+    def shortest(self, x: Tensor, y: Tensor) -> Shortest:
+        """Of points ``(*, 3)``."""
 
     @abstractmethod
     def frame(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -275,9 +284,11 @@ class SurfaceOfRevolution(Revolution):
         moved = (v * along).sum(-1, keepdim=True) * after
         return (moved + (v * across).sum(-1, keepdim=True) * beside).to(x.dtype)
 
-    def shortest(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def shortest(self, x: Tensor, y: Tensor) -> Shortest:
         _, u, path = self._joined(x, y)
-        return u.square().sum(-1), path.first
+        # J₂ of the path run backwards is J̇₁ at its end.
+        turning = (path.first_slope + path.second) / 2
+        return Shortest(u.square().sum(-1), path.first, turning, path.gauss)
 
     @property
     def short_time_limit(self) -> float:

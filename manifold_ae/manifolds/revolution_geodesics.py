@@ -43,7 +43,7 @@ CONVERGED = 1e-11
 
 
 class Path(NamedTuple):
-    """The end of a geodesic run in unit time: point, velocity and normal in ℝ³, Jacobi fields."""
+    """A geodesic run in unit time: point, velocity and normal in ℝ³ at its end, Jacobi fields."""
 
     end: Tensor  # (*, 3)
     velocity: Tensor
@@ -51,6 +51,7 @@ class Path(NamedTuple):
     first: Tensor  # J₁, of shape (*)
     second: Tensor  # J₂
     first_slope: Tensor  # J̇₁
+    gauss: Tensor  # the mean of K along the way
 
     def reshaped(self, shape: torch.Size) -> "Path":
         """The same with another batch shape."""
@@ -221,24 +222,24 @@ def follow(chart: Ring | Cap, x: Tensor, place: Tensor, u: Tensor) -> Path:
     zero, one = torch.zeros_like(energy), torch.ones_like(energy)
     fields = torch.stack([x[:, 0], x[:, 1], zero, one], -1)  # ξ, J₁, J₂
     slopes = torch.stack([u[:, 0], u[:, 1], one, zero], -1)
-    state: tuple[Tensor, ...] = (*chart.lift(x, place, u), fields, slopes)
+    state: tuple[Tensor, ...] = (*chart.lift(x, place, u), fields, slopes, zero)
     for k in range(int(pieces[0].item()) if len(pieces) else 0):
         n = int((pieces > k).sum())
         after = _piece(chart, tuple(part[:n] for part in state), rates[:n])
         state = tuple(torch.cat([a, part[n:]]) for a, part in zip(after, state, strict=True))
     back = order.argsort()
-    at, rate, fields, slopes = (part[back] for part in state)
+    at, rate, fields, slopes, gauss = (part[back] for part in state)
     end, velocity, normal = chart.drop(at, rate, fields[:, :2], slopes[:, :2])
-    path = Path(end, velocity, normal, fields[:, 2], fields[:, 3], slopes[:, 2])
+    path = Path(end, velocity, normal, fields[:, 2], fields[:, 3], slopes[:, 2], gauss)
     return path.reshaped(shape)
 
 
 def _piece(chart: Ring | Cap, state: tuple[Tensor, ...], rates: Tensor) -> tuple[Tensor, ...]:
-    """The state a piece further on: coordinate, its rate (n), fields, their rates (n, 4).
+    """The state a piece further on: coordinate, its rate (n), fields, their rates (n, 4), ∫K (n).
 
     ``rates`` are E, Λ² and the piece's share of the path, (n, 3).
     """
-    at, rate, fields, slopes = state
+    at, rate, fields, slopes, total = state
     nodes, once, twice = _collocation(at.device)
     energy, square, h = (part.unsqueeze(-1) for part in rates.unbind(-1))
     inner, double, single = twice[:, :-1], twice[:, -1], once[:, -1]
@@ -269,4 +270,5 @@ def _piece(chart: Ring | Cap, state: tuple[Tensor, ...], rates: Tensor) -> tuple
         rate + h[:, 0] * (push @ single),
         fields + h * slopes + bend @ double,
         slopes + bend @ single / h,
+        total + h[:, 0] * (gauss @ single),
     )

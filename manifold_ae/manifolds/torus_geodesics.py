@@ -58,6 +58,7 @@ class Path(NamedTuple):
     first: Tensor  # J₁
     second: Tensor  # J₂
     first_slope: Tensor  # J̇₁
+    gauss: Tensor  # the mean of K along the way
 
 
 class Connection(NamedTuple):
@@ -143,7 +144,7 @@ def follow(
     momentum = (major + minor * torch.cos(tube)) * along_rotation
     force = momentum.square().unsqueeze(-1) / minor
     speed = along_tube / minor
-    rotation = torch.zeros_like(tube)
+    rotation, total = torch.zeros_like(tube), torch.zeros_like(tube)
     zero, one = torch.zeros_like(tube), torch.ones_like(tube)
     fields = torch.stack([zero, one])  # J₁, J₂
     slopes = torch.stack([one, zero])
@@ -157,7 +158,9 @@ def follow(
             phi = start + pull @ inner
         pull = -force * torch.sin(phi) / (major + minor * torch.cos(phi)) ** 3
         rho = major + minor * torch.cos(phi)
-        stiffness = -square.unsqueeze(-1) * torch.cos(phi) / (minor * rho)
+        gauss = torch.cos(phi) / (minor * rho)
+        total = total + gauss @ integrate[-1]
+        stiffness = -square.unsqueeze(-1) * gauss
         line = fields.unsqueeze(-1) + h * nodes * slopes.unsqueeze(-1)
         field = line
         for _ in range(ROUNDS):
@@ -169,7 +172,9 @@ def follow(
         fields = fields + h * slopes + bend @ double[-1]
         slopes = slopes + bend @ integrate[-1]
     rho = major + minor * torch.cos(tube)
-    return Path(tube, rotation, minor * speed, momentum / rho, fields[0], fields[1], slopes[0])
+    return Path(
+        tube, rotation, minor * speed, momentum / rho, fields[0], fields[1], slopes[0], total
+    )
 
 
 def _fan(
