@@ -516,13 +516,13 @@ def test_values_that_are_read_late_are_read_before_anything_is_saved(
     train, tmp_path, monkeypatch, call, step
 ):
     """On a GPU terms are read when the bar is drawn, if at all: here as if on one."""
-    original = training._Record.add
+    original = training.record.Record.add
 
     def add(self: Any, *args: Any) -> None:
         original(self, *args)
         self.eager = False
 
-    monkeypatch.setattr(training._Record, "add", add)
+    monkeypatch.setattr(training.record.Record, "add", add)
     model = fresh()
     model.fault = (call, "loss")
     with pytest.raises(NonFiniteLossError, match=f"step {step} of 5 in epoch 3"):

@@ -188,10 +188,11 @@ for n, steps in ((50, 900), (100, 900), (100, 150), (1000, 900), (10_000, 900)):
 # Both have the noise of counts; PCA has also an egg for a circle, since the cells' directions and
 # rates are not evenly spread, and more samples do not mend that. The ΔVAE learns the tuning, and
 # comes near to the limit. What speaks for PCA: it takes no time, has no settings, and its error is
-# nearly the same from fifty samples as from ten thousand. From few samples a ΔVAE learns noise by
-# heart, or folds the circle, more with one draw of rows than with another; then the simple angle
-# is the better one, and the radius, far too small, does not say so. Held-out rows do: compare
-# `score`.
+# nearly the same from fifty samples as from ten thousand. From few samples a ΔVAE may learn noise
+# by heart, or fold the circle, and then its radius is too small; the table has one draw of rows and
+# one start for each number. With several starts and small networks
+# [it did better on other cells](../results/decoding.md), from a hundred rows on. Held-out rows
+# tell: compare `score`.
 #
 # ## Next
 #

@@ -1,30 +1,22 @@
-"""The ΔVAE by scikit-learn's conventions: ``fit``, ``transform``, ``score``; pipelines, searches.
-
-    vae = DeltaVAE(manifold="circle", likelihood="poisson", output="angles", random_state=0)
-    angles, radius = vae.fit(counts).transform(counts, return_uncertainty=True)
-    search = GridSearchCV(vae, {"manifold": ["circle", "torus:2", "euclidean:2"]}).fit(counts)
-
-What is trained, and how, is ``run``'s; here are the conventions, and units: ``score`` is a
-log-likelihood of the data as given, not of the data once scaled, so that it stands beside that of
-scikit-learn's ``PCA``, ``FactorAnalysis`` or ``GaussianMixture``.
-"""
+"""The ΔVAE by scikit-learn's conventions."""
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import Tags
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
 
 from manifold_ae import data, manifolds, run
 from manifold_ae.data.seeding import generator_for
+from manifold_ae.estimators.parameters import DATA, named, plain, seed_of, shared
 from manifold_ae.experiments import VAE
 from manifold_ae.manifolds import Manifold
 from manifold_ae.models import likelihoods
@@ -34,19 +26,6 @@ from manifold_ae.training import Checkpoint
 
 __all__ = ["DeltaVAE"]
 
-#: Fields of a configuration that say which rows are trained and tested on.
-DATA = (
-    "data",
-    "data_dir",
-    "covariates",
-    "exposure",
-    "groups",
-    "times",
-    "labels",
-    "split",
-    "test_fraction",
-    "split_seed",
-)
 #: What latents may be given as.
 OUTPUTS = ("points", "angles")
 #: Rows whose importance samples are decoded at once.
@@ -197,7 +176,7 @@ class DeltaVAE(TransformerMixin, BaseEstimator):
                 "the run itself"
             )
         known = trained.config.to_mapping()
-        own = {name: known.pop(name) for name in _shared()}
+        own = {name: known.pop(name) for name in shared(cls._get_param_names())}
         own["random_state"] = known.pop("seed")
         defaults = VAE()
         other = {k: value for k, value in known.items() if value != getattr(defaults, k)}
@@ -228,9 +207,9 @@ class DeltaVAE(TransformerMixin, BaseEstimator):
                 f"settings: seeds = {given['seeds']!r}: an estimator is one model; take restarts, "
                 "or fit several"
             )
-        values = {name: _plain(getattr(self, name)) for name in _shared()}
-        values["manifold"] = _named(self.manifold).spec
-        values["seed"] = _seed(self.random_state)
+        values = {name: plain(getattr(self, name)) for name in shared(self._get_param_names())}
+        values["manifold"] = named(self.manifold).spec
+        values["seed"] = seed_of(self.random_state)
         config = VAE.from_mapping({**values, **given})
         manifold = manifolds.parse(config.manifold)
         if self.output == "angles" and not manifold.angle_names:
@@ -384,12 +363,6 @@ class DeltaVAE(TransformerMixin, BaseEstimator):
             self._take(load(None, _unpacked(packed), device=self.device))
 
 
-def _shared() -> list[str]:
-    """The estimator's parameters that are fields of a configuration, by the same names."""
-    own = {field.name for field in fields(VAE)}
-    return [name for name in DeltaVAE._get_param_names() if name in own]
-
-
 def _given(covariates: Any, exposure: Any) -> dict[str, Any]:
     """Those that there are, as tensors that can be cut in rows."""
     both = {"covariates": covariates, "exposure": exposure}
@@ -403,46 +376,6 @@ def _given(covariates: Any, exposure: Any) -> dict[str, Any]:
 def _slices(rows: int) -> list[slice]:
     """Rows in parts of at most ``ROWS``."""
     return [slice(start, start + ROWS) for start in range(0, rows, ROWS)]
-
-
-def _named(manifold: Any) -> Manifold:
-    """The manifold meant.
-
-    Raises:
-        ValueError: if it is neither a name nor a manifold that has one.
-    """
-    if isinstance(manifold, str):
-        return manifolds.parse(manifold)
-    if not isinstance(manifold, Manifold):
-        raise ValueError(
-            f"manifold = {manifold!r}: expected a name, as 'circle', or a manifold that has one"
-        )
-    try:
-        same = manifolds.parse(manifold.spec) == manifold
-    except ValueError:
-        same = False
-    if not same:
-        raise ValueError(
-            f"manifold = {manifold!r} has no name that manifolds.parse reads; train it by "
-            "models.DeltaVAE"
-        )
-    return manifold
-
-
-def _seed(random_state: Any) -> int:
-    """An integer stands for itself, as --seed does; anything else is drawn from."""
-    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
-        return int(random_state)
-    return int(check_random_state(random_state).randint(2**31 - 1))
-
-
-def _plain(value: Any) -> Any:
-    """NumPy's numbers, as searches give them, as Python's; sequences as tuples."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, list | tuple | np.ndarray):
-        return tuple(map(_plain, value))
-    return value
 
 
 def _packed(checkpoint: Checkpoint) -> bytes:
