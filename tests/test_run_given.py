@@ -20,6 +20,7 @@ from manifold_ae.run.conditions import Conditions
 from manifold_ae.run.delta_vae import build_model
 from manifold_ae.run.fingerprint import fingerprint_of
 from manifold_ae.run.stopping import Patience, validation
+from manifold_ae.run.support import clocks
 from manifold_ae.training import Checkpoint
 
 SMALL = VAE(
@@ -481,6 +482,20 @@ def test_counts_that_may_be_folded_are_told():
         assert not advice.may_fold(torus.replace(**other), counts)
     pictures = data.from_array(ring(64)[0].reshape(32, 4, 4))
     assert not advice.may_fold(torus, pictures)
+
+
+def test_a_column_of_time_stamps_among_the_values_is_told(tmp_path):
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    path = tmp_path / "table.csv"
+    rows = [f"{0.1 * k:.1f},{a},{b},{c}" for k, (a, b, c) in enumerate(x)]
+    path.write_text("\n".join(["seconds,a,b,c", *rows]))
+    (told,) = clocks(data.load(path))
+    assert told.startswith("feature 'seconds' rises") and "--times" in told
+    assert clocks(data.load(path, times="seconds")) == []
+    assert clocks(data.load(path, split="blocks")) == [told]
+    (told,) = clocks(data.from_array(np.column_stack([x, np.arange(40)])))
+    assert told.startswith("feature 3 rises") and "leave it out of the array" in told
+    assert clocks(data.load("digits")) == []
 
 
 def test_counts_under_a_gaussian_are_told():

@@ -1,30 +1,37 @@
 """``train vae``, ``train hae``, ``train diffusion``: options are fields of a configuration."""
 
-import functools
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from manifold_ae.cli.options import (
+    Option,
+    add,
+    configured,
+    data_folder,
+    described,
+    fields,
+    fresh_folder,
+    running,
+)
 from manifold_ae.experiments import (
     DIVERGENCES,
     HAE,
     MODELS,
     NETWORKS,
-    PADDINGS,
     PHIS,
     POSTERIORS,
     SCHEDULES,
-    SPLITS,
     STARTS,
     VAE,
-    Configuration,
     Diffusion,
 )
 
-__all__ = ["fields", "fresh_folder", "options", "train"]
+__all__ = ["train"]
+
+SEEDS = "Runs with as many seeds, from --seed on, at once: RUN/seed-S."
 
 
 @click.group()
@@ -32,30 +39,7 @@ def train() -> None:
     """Train a model."""
 
 
-def options(command: Callable[..., Any], options: list[Callable[..., Any]]) -> Callable[..., Any]:
-    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
-
-
-def fields(kind: type[Configuration]) -> Callable[..., Callable[..., Any]]:
-    """Makes options for the fields of a configuration; not given, the configuration decides."""
-    defaults = kind()
-
-    def field(name: str, flag: str | None = None, **options: Any) -> Callable[..., Any]:
-        default = getattr(defaults, name)
-        if "type" not in options:
-            options["type"] = str if default is None else type(default)
-        options["help"] = f"{options['help']}  [default: {default}]"
-        return click.option(flag or f"--{name.replace('_', '-')}", name, default=None, **options)
-
-    return field
-
-
-SEEDS = "Runs with as many seeds, from --seed on, at once: RUN/seed-S."
-
-
-def _training(
-    field: Callable[..., Callable[..., Any]], score: str | None
-) -> list[Callable[..., Any]]:
+def _training(field: Callable[..., Option], score: str | None) -> list[Option]:
     """The options that every kind of training has, and those of trials with a score."""
     trials = (
         []
@@ -69,42 +53,24 @@ def _training(
     )
     return [
         field("epochs", help="Epochs."),
-        field("batch_size", help="Batch size."),
-        field("lr", help="Learning rate of Adam."),
+        *described(field, "batch_size", "lr"),
         field(
             "lr_schedule",
             type=click.Choice(["constant", "cosine", "one-cycle"]),
             help="How the learning rate goes on.",
         ),
-        field("seed", help="Seed of weights, order and noise."),
+        *described(field, "seed"),
         *trials,
-        field("device", help="auto, cpu, cuda or cuda:K."),
+        *described(field, "device"),
         field("precision", help="32-true, bf16-mixed or 16-mixed."),
         field("devices", help="How many of them, each with batches of its own."),
         field("compile", flag="--compile/--no-compile", help="Compile the training step."),
     ]
 
 
-def _running() -> list[Callable[..., Any]]:
-    return [
-        click.option(
-            "--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/...]"
-        ),
-        click.option("--resume", is_flag=True, help="Go on with the run in --out."),
-        click.option("--config", type=click.Path(path_type=Path, exists=True), help="TOML file."),
-        click.option(
-            "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other field."
-        ),
-        click.option(
-            "--dry-run", is_flag=True, help="Build everything, try one step, write nothing."
-        ),
-        click.option("--quiet", is_flag=True, help="No progress bar."),
-    ]
-
-
-def _vae_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def _vae_options(command: Option) -> Option:
     field = fields(VAE)
-    return options(
+    return add(
         command,
         [
             field(
@@ -114,30 +80,9 @@ def _vae_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "a nuisance beside it.",
             ),
             field("data", help="digits, mnist, torus, or PATH.npy, PATH.npz, PATH.csv."),
-            click.option("--data-dir", type=click.Path(), help="Folder with the four MNIST files."),
-            field(
-                "covariates",
-                help="Known of a row and given to the model: columns of a .csv file as speed,gain, "
-                "an array of a .npz file, or another PATH.npy.",
-            ),
-            field("exposure", help="Likewise: by what the rates of a row's counts are multiplied."),
-            field("groups", help="Likewise: the trial or session of a row, for --split groups."),
-            field("times", help="Likewise: time stamps, rising within a group."),
-            field("labels", help="Likewise: colours of pictures, never seen by the model."),
-            field(
-                "missing",
-                type=click.Choice(["refuse", "mask"]),
-                help="What NaN is: an error, or a value that is missing.",
-            ),
-            field(
-                "split",
-                type=click.Choice(SPLITS),
-                help="blocks of rows, or whole groups, for recordings.",
-            ),
-            field("likelihood", help="Observation model; see `list likelihoods`."),
-            field("scaling", help="none, range, standard or max."),
-            field("network", type=click.Choice(NETWORKS), help="Encoder and decoder."),
-            field("padding", type=click.Choice(PADDINGS), help="Border, for --network conv."),
+            data_folder(),
+            *described(field, "covariates", "exposure", "groups", "times", "labels", "missing"),
+            *described(field, "split", "likelihood", "scaling", "network", "padding"),
             field("start", type=click.Choice(STARTS), help="Where encoders begin."),
             field("posterior", type=click.Choice(POSTERIORS), help="Posterior."),
             field("divergence", type=click.Choice(DIVERGENCES), help="KL term of the loss."),
@@ -158,14 +103,14 @@ def _vae_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "windows of these rows: hold out stretches of time by --split blocks.",
             ),
             *_training(field, "training ELBO"),
-            *_running(),
+            *running("run"),
         ],
     )
 
 
-def _hae_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def _hae_options(command: Option) -> Option:
     field = fields(HAE)
-    return options(
+    return add(
         command,
         [
             field("data", help="A world, see `list worlds`, or PATH.npz."),
@@ -179,9 +124,9 @@ def _hae_options(command: Callable[..., Any]) -> Callable[..., Any]:
             field("traces", help="Traces drawn to train on."),
             field("steps", help="Actions in a trace."),
             field("largest", help="Largest angle of an action, in radians."),
-            field("likelihood", help="Observation model; see `list likelihoods`."),
-            field("network", type=click.Choice(NETWORKS[:2]), help="Encoder and decoder."),
-            field("padding", type=click.Choice(PADDINGS), help="Border, for --network conv."),
+            *described(field, "likelihood"),
+            *described(field, "network", type=click.Choice(NETWORKS[:2])),
+            *described(field, "padding"),
             field("model", type=click.Choice(MODELS), help="What moves latents."),
             field("phi", type=click.Choice(PHIS), help="Map from actions to generators."),
             field("blocks", help="Sizes as 2,2,1; auto, soft or none."),
@@ -199,18 +144,18 @@ def _hae_options(command: Callable[..., Any]) -> Callable[..., Any]:
             field("hold_out", help="Of angles, left out of training: combinations or actions."),
             field("horizon", help="Steps of the longest rollout."),
             *_training(field, "training loss"),
-            *_running(),
+            *running("run"),
         ],
     )
 
 
-def _diffusion_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def _diffusion_options(command: Option) -> Option:
     field = fields(Diffusion)
-    return options(
+    return add(
         command,
         [
             field("data", help="mixture, moons, s-curve, digits, mnist, torus, or PATH.npy."),
-            click.option("--data-dir", type=click.Path(), help="Folder with the four MNIST files."),
+            data_folder(),
             field("split", type=click.Choice(["random", "blocks"]), help="blocks for recordings."),
             field("scaling", help="none, range, standard, max or overall."),
             field("schedule", type=click.Choice(SCHEDULES), help="Of the noise."),
@@ -224,7 +169,7 @@ def _diffusion_options(command: Callable[..., Any]) -> Callable[..., Any]:
             field("num_samples", help="Samples held against the data in the end."),
             field("seeds", help=SEEDS),
             *_training(field, None),
-            *_running(),
+            *running("run"),
         ],
     )
 
@@ -265,20 +210,9 @@ def train_diffusion(**given: Any) -> None:
 
 def _train(kind: type[Any], given: dict[str, Any], name: Callable[[Any], str]) -> None:
     """Build the configuration from what was given, train, evaluate, draw."""
-    out, resume, config = given.pop("out"), given.pop("resume"), given.pop("config")
-    settings, dry_run, quiet = given.pop("settings"), given.pop("dry_run"), given.pop("quiet")
-    values: dict[str, Any] = {}
-    if resume:
-        if out is None:
-            raise click.UsageError("--resume needs --out, the folder of the run to go on with")
-        if not (out / "config.toml").exists():
-            raise click.UsageError(f"--resume: {out} holds no run (no config.toml)")
-        values |= kind.read(out / "config.toml")
-    if config is not None:
-        values |= kind.read(config)
-    values |= dict(kind.parse_setting(setting) for setting in settings)
-    values |= {name: value for name, value in given.items() if value is not None}
-    experiment = kind.from_mapping(values)
+    dry_run, quiet = given.pop("dry_run"), given.pop("quiet")
+    experiment = kind.from_mapping(configured(kind, given, "run"))
+    out, resume = given["out"], given["resume"]
 
     from manifold_ae import run
 
@@ -290,13 +224,3 @@ def _train(kind: type[Any], given: dict[str, Any], name: Callable[[Any], str]) -
     if trained.is_main:
         click.echo(trained.table(trained.finish(progress=not quiet)))
         click.echo(f"run in {out}, pictures in {trained.pictures}")
-
-
-def fresh_folder(name: str) -> Path:
-    """runs/NAME-K with the first K that is free."""
-    name = name.replace(":", "").replace("*", "x")
-    return next(
-        folder
-        for k in range(1, sys.maxsize)
-        if not (folder := Path("runs") / f"{name}-{k}").exists()
-    )

@@ -24,6 +24,7 @@ class Select(Configuration):
     exposure: str | None = None
     groups: str | None = None
     times: str | None = None
+    labels: str | None = None
     missing: str = "refuse"
     #: Euclidean baselines of the dimensions of these, and of the next ones, always join.
     manifolds: tuple[str, ...] = ("circle", "torus:2", "sphere:2", "projective:2", "so3")

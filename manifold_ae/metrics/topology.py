@@ -163,9 +163,11 @@ def certify_samples(
     evidence |= {"coverage": _plain(reached), "manifold": _keyed(expected)}
     told += [f"{M!r} has {_say_betti(expected)}", _say_coverage(reached)]
     if seen != expected or not _known(seen):
+        whole = latents.landmarks == landmarks  # else the points are fewer than twice as many
+        few = "landmarks, which are too few" if whole else f"of {len(z)} points, which are too few"
         head = (
             f"The topology cannot be told: uniform points of {M!r}, as many as there are latents, "
-            f"show {_say_betti(seen)} through {latents.landmarks} landmarks, which are too few"
+            f"show {_say_betti(seen)} through {latents.landmarks} {few}"
         )
         return _verdict(None, head, told, evidence)
     captured, head = _compare(M, expected, latents.betti, data)

@@ -20,7 +20,7 @@ from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
 from manifold_ae.run.sequences import time_unit, windows_of
 from manifold_ae.run.starting import check_start, starter
 from manifold_ae.run.stopping import patience, validation
-from manifold_ae.run.support import check_observed, check_support
+from manifold_ae.run.support import check_observed, check_support, clocks
 from manifold_ae.run.trials import train_together
 from manifold_ae.run.vae_model import build_model, load_data, resolve, resolved_divergence
 from manifold_ae.run.vae_run import SCALED, VAERun, record, seen
@@ -99,7 +99,7 @@ def train(
         build(config).loss(scaling.apply(training.train[:2]), **few)
     folder = prepare_together(fabric, folder, config, resume, _complete)
     if fabric.is_global_zero:
-        advice.say(advice.before(config, training))
+        advice.say([*clocks(dataset), *advice.before(config, training)])
     source = make_source(config, training, scaling, conditions, fabric)
     model, last = train_together(
         members_of(config),
@@ -183,7 +183,9 @@ def describe(config: VAE) -> str:
         f"{model.manifold!r}, {parameters:,} parameters, on {fabric.device}\n"
         f"{len(source)} steps an epoch, {len(source) * config.epochs:,} in all\n"
         + ("" if held is None else f"{len(held)} rows held out of training to stop by\n")
-        + "".join(f"warning: {line}\n" for line in advice.before(config, training))
+        + "".join(
+            f"warning: {line}\n" for line in (*clocks(dataset), *advice.before(config, training))
+        )
         + seeds_line(config, build, source)
         + "first step: "
         + ", ".join(f"{k} {v.item():.4g}" for k, v in terms.items())

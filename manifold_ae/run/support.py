@@ -1,12 +1,16 @@
-"""Whether observations are such that a likelihood has a meaning for them."""
+"""Whether observations have a meaning for a likelihood; and which are none at all."""
 
 import torch
 from torch import Tensor
 
 from manifold_ae import data
+from manifold_ae.data import Dataset
 from manifold_ae.models.likelihoods import Likelihood
 
-__all__ = ["check_observed", "check_support"]
+__all__ = ["check_observed", "check_support", "clocks"]
+
+#: Rows, from which values that rise all through do so by no chance.
+LONG = 20
 
 
 def check_support(likelihood: Likelihood, x: Tensor, name: str, way: str) -> None:
@@ -47,3 +51,24 @@ def check_observed(x: Tensor, name: str) -> None:
             f"{name} has {int(empty.sum())} row(s) of which nothing is observed, the first is row "
             f"{int(empty.nonzero()[0])}: nothing tells where they lie but the prior; leave them out"
         )
+
+
+def clocks(dataset: Dataset) -> list[str]:
+    """Words for features that rise from row to row all through, as time stamps and numbers of rows.
+
+    They would be learned as data, and the recording would seem to be a line.
+    """
+    if len(dataset.shape) != 1 or len(dataset.train) + len(dataset.test) < LONG:
+        return []
+    order = torch.cat([dataset.train_rows, dataset.test_rows]).argsort()
+    x = torch.cat([dataset.train, dataset.test])[order]
+    rising = (x[1:] > x[:-1]).all(0).nonzero().flatten().tolist()
+    if not rising:
+        return []
+    names = () if dataset.columns is None else dataset.columns.features
+    which = ", ".join(repr(names[k]) if names else str(k) for k in rising)
+    way = "name it by --times" if names else "leave it out of the array"
+    return [
+        f"feature {which} rises from row to row all through, as time stamps and numbers of rows "
+        f"do, and is taken for data: if it is no value, {way}"
+    ]

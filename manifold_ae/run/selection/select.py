@@ -19,9 +19,10 @@ from manifold_ae.data import Dataset
 from manifold_ae.experiments import Select
 from manifold_ae.manifolds import Manifold
 from manifold_ae.metrics import Candidate, Selection, choose
-from manifold_ae.run import delta_vae
+from manifold_ae.run import advice, delta_vae
 from manifold_ae.run.files import prepare_folder, write_json
 from manifold_ae.run.selection.judging import Judge, Judged, shuffled
+from manifold_ae.run.support import clocks
 
 __all__ = ["candidates_of", "select", "table"]
 
@@ -79,6 +80,7 @@ def select(
             f"{len(dataset.test)} held-out rows and blocks = {config.blocks}: expected at least "
             "as many rows; give more data, or fewer blocks"
         )
+    advice.say(clocks(dataset))
     null = shuffled(dataset, config.seed)
     judge = Judge(config, dataset, _below(folder, "candidates"))
     chance = Judge(config, null, _below(folder, "shuffled"), restarts=1)
