@@ -49,7 +49,7 @@ class Select(Configuration):
     kl_warmup: float = 0.4
     seed: int = 0
     #: Trials of which the best, by training ELBO, goes on, and the part of training that they are.
-    restarts: int = 5
+    restarts: int = 12
     trial: float = 0.3
 
     # Where it runs.
