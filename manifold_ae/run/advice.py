@@ -57,8 +57,8 @@ def few_rows(config: VAE, dataset: Dataset) -> str:
 def may_fold(config: VAE, dataset: Dataset) -> str:
     """Words for counts that a network begun at random may fold, with a way to begin; else none.
 
-    Of eight random starts on simulated cells, half and more ended folded on the torus and on SO(3),
-    and none of those at components (``tests/benchmarks/starts.py``). On a circle few do.
+    Of eight random starts on simulated cells on a torus five ended folded, and one of those at
+    components (``tests/benchmarks/starts.py``). On a circle few do.
     """
     counts = config.likelihood in COUNTS and len(dataset.shape) == 1 and dataset.draw is None
     if config.start == "components" or config.network == "circular" or not counts:

@@ -55,8 +55,15 @@ def has(path: Path, wanted: dict[str, Any]) -> bool:
 
 
 def add(path: Path, run: dict[str, Any], summary: Callable[[list[Any]], Any], **said: Any) -> None:
-    """Put a run into a file, whoever else writes to it, and the summary of all runs."""
+    """Put a run into a file, whoever else writes to it, and the summary of all runs.
+
+    A run of the same kind, rows, gain, seed and start that came before it stays alone.
+    """
+    names = ("kind", "samples", "gain", "seed", "start")
+    own = {name: run[name] for name in names if name in run}
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if has(path, own):
+            return
         runs = [*read(path)["runs"], run]
         keep(path, {**said, "machine": machine("cpu"), "summary": summary(runs), "runs": runs})
