@@ -426,3 +426,14 @@ def test_a_fine_random_walk_has_the_law_of_the_kernel(surface, generator):
         mean = (q * weights * f(points)).sum().item()
         # A walk of N steps is off by about t/N of what it moves.
         assert sample.mean().item() == pytest.approx(mean, abs=4 * error + t / 50)
+
+
+@pytest.mark.parametrize("y", [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (-0.6, 0.0, 1.2)])
+@pytest.mark.parametrize("near", [0.0, 1e-12, 1e-9, 1e-7])
+def test_geodesics_from_a_pole_arrive_everywhere(y, near):
+    M = Spheroid(1.0, 1.5)
+    x = M.projx(torch.tensor([near, 0.0, 1.5], dtype=torch.float64))
+    y = M.projx(torch.tensor(y, dtype=torch.float64))
+    length = M.profile.scale * M.place(y)
+    assert M.dist(x, y).item() == pytest.approx(length.item(), abs=2e-7)
+    assert torch.allclose(M.expmap(x, M.logmap(x, y)), y, atol=2e-7)

@@ -129,4 +129,9 @@ def test_what_is_no_point_is_refused_by_every_law(law, manifold):
             law(manifold, loc, time, validate_args=True)
     for bad in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="time must be positive and finite"):
-            law(manifold, good, batched_time(manifold, torch.tensor([0.1, 0.1, bad])))
+            law(
+                manifold,
+                good,
+                batched_time(manifold, torch.tensor([0.1, 0.1, bad])),
+                validate_args=True,
+            )

@@ -149,10 +149,14 @@ class SurfaceOfRevolution(Revolution):
 
     def place(self, x: Tensor) -> Tensor:
         """α ∈ (−π, π], with poles in [0, π], of the closest point to x ``(*, 3)``."""
-        angle = self.profile.closest(axial_norm(x.double()), x[..., 2].double())
-        if not self.profile.poles:
-            angle = torch.where(angle > math.pi, angle - 2 * math.pi, angle)
-        return angle.to(x.dtype)
+        return self._placed(axial_norm(x.double()), x[..., 2].double()).to(x.dtype)
+
+    def _placed(self, rho: Tensor, z: Tensor) -> Tensor:
+        """``place`` of the closest point to (ρ, z), in float64."""
+        angle = self.profile.closest(rho, z)
+        if self.profile.poles:
+            return angle
+        return torch.where(angle > math.pi, angle - 2 * math.pi, angle)
 
     def from_angles(self, angles: Tensor) -> Tensor:
         """Points of shape ``(*, 3)`` at (rotation, profile), of shape ``(*, 2)``."""
@@ -231,7 +235,11 @@ class SurfaceOfRevolution(Revolution):
         rest = self.base_point(dtype=x.dtype, device=x.device)
         # What rounding, that of float32 above all, has moved off the surface is never met.
         x, y = (self.projx(torch.where(finite, point, rest)) for point in (x, y))
-        place, other = self.place(x), self.place(y)
+        # By the norm as it is: a smooth one is 1e-7 at a pole, and no path from there would arrive.
+        place, other = (
+            self._placed(torch.linalg.vector_norm(point[:, :2], dim=-1), point[:, 2])
+            for point in (x, y)
+        )
         swap = place > other
         x, y = torch.where(swap[:, None], y, x), torch.where(swap[:, None], x, y)
         place, other = torch.where(swap, other, place), torch.where(swap, place, other)
