@@ -135,3 +135,10 @@ def test_usage_errors(tmp_path):
     call("train", "vae", "--resume", "--out", str(tmp_path / "nothing"), code=2)
     call("evaluate", str(tmp_path / "nothing"), code=2)
     assert "holds no run" in call("evaluate", str(tmp_path), code=1)
+
+
+def test_an_option_before_what_is_trained_is_told_where_it_belongs():
+    found = CliRunner().invoke(main, ["train", "--manifold", "circle"])
+    assert found.exit_code == 2
+    assert "manifold-ae train vae --manifold" in found.output
+    assert CliRunner().invoke(main, ["train", "--help"]).exit_code == 0

@@ -655,6 +655,7 @@ def test_no_divergence_where_there_is_no_uniform_law(manifold):
 @pytest.mark.filterwarnings("ignore")
 @over((Sphere(2), FlatTorus(2), SO3(), RealProjective(3), KleinBottle()))
 def test_kernels_compile_without_graph_breaks(manifold, device):
+    torch.compiler.reset()  # of how often one function may be traced, others have had their share
     x, y = (manifold.random_uniform(64, device=device) for _ in range(2))
     t = 0.01 + 0.1 * torch.rand(64, device=device)
     noise = torch.randn(64, *heat.noise_shape(manifold), device=device)
@@ -673,3 +674,7 @@ def test_kernels_compile_without_graph_breaks(manifold, device):
         assert torch.allclose(found, expected, rtol=1e-4)
         slopes = [torch.autograd.grad(value, t)[0] for value in (found, expected)]
         assert torch.allclose(*slopes, rtol=1e-3, atol=1e-4)
+    with torch.no_grad():  # is traced on its own
+        for function, arguments in ((step, (x, t, noise)), (density, (x, y, t))):
+            found = torch.compile(function, backend="eager", fullgraph=True)(*arguments)
+            assert torch.allclose(found, function(*arguments), rtol=1e-4)

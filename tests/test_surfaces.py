@@ -435,5 +435,6 @@ def test_geodesics_from_a_pole_arrive_everywhere(y, near):
     x = M.projx(torch.tensor([near, 0.0, 1.5], dtype=torch.float64))
     y = M.projx(torch.tensor(y, dtype=torch.float64))
     length = M.profile.scale * M.place(y)
-    assert M.dist(x, y).item() == pytest.approx(length.item(), abs=2e-7)
+    assert M.dist(x, y).item() == pytest.approx(length.item(), abs=near + 1e-9)
+    # Places are taken by a norm that is 1e-7 at a pole.
     assert torch.allclose(M.expmap(x, M.logmap(x, y)), y, atol=2e-7)

@@ -34,7 +34,19 @@ __all__ = ["train"]
 SEEDS = "Runs with as many seeds, from --seed on, at once: RUN/seed-S."
 
 
-@click.group()
+class _Train(click.Group):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise click.UsageError(
+                f"{error.option_name} comes after what is trained: manifold-ae train vae "
+                f"{error.option_name} ...; there are {', '.join(self.list_commands(ctx))}",
+                ctx,
+            ) from None
+
+
+@click.group(cls=_Train)
 def train() -> None:
     """Train a model."""
 

@@ -205,7 +205,11 @@ def to_float32(x: np.ndarray, name: str, *, missing: str = "refuse") -> Tensor:
             f"{name} has values that cannot be trained on ({counts}), the first "
             f"({x[first]:g}) at {_place(first)}: expected finite numbers below 3.4e38; "
             f"remove these rows, fill them in, or change the unit"
-            + ("; where NaN is a value that is missing, missing='mask'" if faults["NaN"] else "")
+            + (
+                "; where NaN is a value that is missing, missing='mask' (--missing mask)"
+                if faults["NaN"]
+                else ""
+            )
         )
     if not np.can_cast(x.dtype, np.float32):
         _check_resolution(x, out, rows, name)

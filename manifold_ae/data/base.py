@@ -85,7 +85,7 @@ class Dataset:
                 first = tuple(x.isnan().nonzero()[0].tolist())
                 raise ValueError(
                     f"{part} is NaN at {first}, as {int(x.isnan().sum())} of its values are: "
-                    "expected numbers, or missing='mask'"
+                    "expected numbers, or missing='mask' (--missing mask)"
                 )
             check_given(getattr(self, f"{part}_given"), len(x), f"{part}_given")
         one_of("missing", self.missing, MISSING)

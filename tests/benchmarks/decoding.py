@@ -225,19 +225,24 @@ def figure(path: Path, picture: Path) -> None:
             )
         if not own:
             ax.text(0.5, 0.5, "not measured", ha="center", transform=ax.transAxes)
-        ax.set(xscale="log", yscale="log", xlim=(80, 13_000))
-        ax.set_title(f"{kind}, gain {gain:g}", fontsize=10)
-        ax.yaxis.set_major_formatter(ScalarFormatter())
-        ax.yaxis.set_minor_formatter(NullFormatter())
-        ax.yaxis.set_major_locator(FixedLocator([3, 5, 10, 20, 40, 80, 160]))
-        for side in ("top", "right"):
-            ax.spines[side].set_visible(False)
+        in_degrees(ax, f"{kind}, gain {gain:g}")
     for ax in axes[:, 0]:
         ax.set_ylabel("mean error, degrees")
     for ax in axes[-1]:
         ax.set_xlabel("training rows")
     panels.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     plots.save(panels, picture)
+
+
+def in_degrees(ax: Any, title: str) -> None:
+    """Axes of errors over training rows, both logarithmic, with plain numbers of degrees."""
+    ax.set(xscale="log", yscale="log", xlim=(80, 13_000))
+    ax.set_title(title, fontsize=10)
+    ax.yaxis.set_major_formatter(ScalarFormatter())
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_major_locator(FixedLocator([3, 5, 10, 20, 40, 80, 160]))
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
 
 
 def main() -> None:

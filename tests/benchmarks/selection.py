@@ -21,6 +21,7 @@ import common
 import torch
 
 from manifold_ae import data, run
+from manifold_ae.data import Dataset
 from manifold_ae.experiments import Select
 from manifold_ae.run.seeds import spread
 
@@ -40,8 +41,8 @@ MANIFOLDS = (
 )  # fmt: skip
 
 
-def one(kind: str, seed: int, rows: int, settings: dict[str, Any]) -> dict[str, Any]:
-    """A selection, and whether it is right."""
+def asked(kind: str, seed: int, rows: int, settings: dict[str, Any]) -> tuple[Select, Dataset]:
+    """What is asked of a simulated recording, and the recording."""
     recording = data.simulate(kind, rows, seed=seed)
     config = Select(
         data=f"{kind}.npy",
@@ -55,6 +56,12 @@ def one(kind: str, seed: int, rows: int, settings: dict[str, Any]) -> dict[str, 
     dataset = data.from_array(
         recording.x, name=f"{kind} {seed}", test_fraction=config.test_fraction, seed=seed
     )
+    return config, dataset
+
+
+def one(kind: str, seed: int, rows: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """A selection, and whether it is right."""
+    config, dataset = asked(kind, seed, rows, settings)
     started, on_cpu = time.monotonic(), time.process_time()
     found = run.select(config, dataset=dataset)
     answer = found.answer if found.answer != "one" else found.names[0]

@@ -32,9 +32,8 @@ from typing import Any
 
 import common
 import torch
-from decoding import KINDS, configured
+from decoding import KINDS, configured, in_degrees
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
 from torch import Tensor
 
 from manifold_ae import data, manifolds, metrics, plots, run
@@ -164,13 +163,7 @@ def figure(path: Path, picture: Path) -> None:
                 markersize=3.5,
                 linewidth=1.2,
             )
-        ax.set(xscale="log", yscale="log", xlim=(80, 13_000))
-        ax.set_title(f"{kind}, gain {gain:g}", fontsize=10)
-        ax.yaxis.set_major_formatter(ScalarFormatter())
-        ax.yaxis.set_minor_formatter(NullFormatter())
-        ax.yaxis.set_major_locator(FixedLocator([3, 5, 10, 20, 40, 80, 160]))
-        for side in ("top", "right"):
-            ax.spines[side].set_visible(False)
+        in_degrees(ax, f"{kind}, gain {gain:g}")
     for ax in axes[:, 0]:
         ax.set_ylabel("mean error, degrees")
     for ax in axes[-1]:
