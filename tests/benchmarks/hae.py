@@ -39,7 +39,7 @@ SOFT = {
     **PERCEPTRON, "blocks": "soft", "size": 4, "phi_hidden": (256, 256), "traces": 120000,
     "epochs": 2,
 }  # fmt: skip
-#: The errors of pictures are so small that angles count to 3e-4 a step, which the average over
+#: The errors of pictures are so small that a few 1e-4 rad a step count, which the average over
 #: transitions reaches where there are enough of them; as many steps of training as of sprites.
 MANY = {**SOFT, "traces": 240000, "epochs": 1, "restarts": 2}
 #: As Keurti et al. have it, with nothing beside it and no end of its own.
