@@ -10,9 +10,16 @@ from torch.testing import assert_close
 
 from manifold_ae import data, heat, manifolds
 from manifold_ae.distributions import HeatKernel
-from manifold_ae.models import BrownianPrior, DeltaVAE, likelihoods, smoothing
+from manifold_ae.models import BrownianPrior, DeltaVAE, likelihoods
 from manifold_ae.models.lattices import lattice
-from manifold_ae.models.smoothing import forward_backward, likeliest_rate, smooth
+from manifold_ae.models.smoothing import (
+    chain,
+    forward_backward,
+    likeliest_rate,
+    moments,
+    recording,
+    smooth,
+)
 from manifold_ae.nn import MLP
 
 INF = math.inf
@@ -80,7 +87,7 @@ def test_transitions_are_the_kernel(spec, t):
     M = manifolds.parse(spec)
     y = lattice(M, 60).points
     time = torch.tensor(t).double()
-    found = smoothing._log_transition(M, y, time)
+    found = chain._log_transition(M, y, time)
     expected = heat.log_kernel(M, y.unsqueeze(1), y, time.expand(len(y), len(y))).log_softmax(1)
     # from a table, without which a matrix would take minutes; of what is not quite impossible
     likely = expected > -600
@@ -94,7 +101,7 @@ def test_transitions_are_the_kernel(spec, t):
 @pytest.mark.parametrize("spec", ["circle", "sphere:2", "torus:2", "circle*euclidean:1"])
 @pytest.mark.parametrize("floor", [640.0, 1.0])
 def test_messages_do_what_summing_over_all_chains_does(spec, floor, monkeypatch):
-    monkeypatch.setattr(smoothing, "FLOOR", floor)
+    monkeypatch.setattr(chain, "FLOOR", floor)
     M = manifolds.parse(spec)
     grid = lattice(M, 12, low=-1.0, high=1.0)
     K, n = len(grid), 4
@@ -154,7 +161,7 @@ def test_on_a_line_it_is_the_kalman_smoother():
         back = variances[k] / spread
         means[k] = means[k] + back * (means[k + 1] - ahead)
         variances[k] = variances[k] + back**2 * (variances[k + 1] - spread)
-    mean, time = smoothing.moments(M, grid.points, gamma)
+    mean, time = moments(M, grid.points, gamma)
     assert_close(mean[:, 0], torch.stack(means), rtol=0, atol=1e-6)
     assert_close(time[:, 0], torch.stack(variances), rtol=0, atol=1e-6)
     assert_close(evidence, log_p, rtol=0, atol=1e-5)
@@ -170,8 +177,8 @@ def test_a_surprise_is_weighed_in_logarithms(monkeypatch):
     start = torch.zeros(len(grid)).double()
     gamma, evidence = run(grid, emission, variances, start)
     exactly = []
-    monkeypatch.setattr(smoothing, "TRUSTED", -1.0)
-    monkeypatch.setattr(smoothing, "FLOOR", 1e-3)
+    monkeypatch.setattr(chain, "TRUSTED", -1.0)
+    monkeypatch.setattr(chain, "FLOOR", 1e-3)
     exactly = run(grid, emission, variances, start)
     assert gamma.isfinite().all()
     assert_close(gamma.exp(), exactly[0].exp(), rtol=0, atol=1e-9)
@@ -344,7 +351,7 @@ def test_emissions_are_those_of_the_model_at_every_point(covariates, exposure):
         given["covariates"] = torch.randn(6, covariates)
     if exposure:
         given["exposure"] = torch.rand(6) + 0.5
-    found = smoothing._Emissions(vae, y, x, given)(1, 5)
+    found = recording._Emissions(vae, y, x, given)(1, 5)
     for row in range(1, 5):
         own = {name: value[row] for name, value in given.items()}
         alone = [vae.conditional_log_prob(x[row], z, **own) for z in y]
