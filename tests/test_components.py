@@ -6,7 +6,7 @@ from torch import Tensor
 
 from manifold_ae import data, manifolds, metrics, run
 from manifold_ae.experiments import VAE
-from manifold_ae.manifolds import Manifold
+from manifold_ae.manifolds import Manifold, Sphere
 from manifold_ae.models import arranged, check_arranges, has_arrangement
 from manifold_ae.models.components import Frame, components_locations
 from manifold_ae.run.starting import starter
@@ -80,13 +80,54 @@ def test_fewer_components_than_the_manifold_has_are_arranged():
     assert f.isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["euclidean:2", "torus:1*euclidean:1"])
-def test_manifolds_without_uniform_points_are_refused(name):
-    with pytest.raises(ValueError, match=r"start = 'components' on .*not compact.*spread"):
-        check_arranges(manifolds.parse(name))
-    config = VAE(manifold=name, start="components", epochs=1, restart_epochs=1)
-    with pytest.raises(ValueError, match="start = 'components'"):
-        run.train(config, dataset=data.from_array(torch.randn(30, 4)))
+def test_an_angle_is_told_from_a_nuisance_beside_it():
+    M = manifolds.parse("torus:1*euclidean:1")
+    angle = 6.2832 * torch.rand(300, generator=generator(), dtype=torch.float64)
+    nuisance = torch.randn(300, generator=generator(1), dtype=torch.float64)
+    mix = torch.randn(3, 12, generator=generator(2), dtype=torch.float64)
+    x = 1 + torch.stack([angle.cos(), angle.sin(), nuisance], 1) @ mix
+    f, left_over = arranged(M, x, generator=generator(3))
+    circle, line = M.split(M.from_features(f))
+    found = metrics.align(M.factors[0], circle, M.factors[0].from_angles(angle.unsqueeze(-1)))
+    assert found.mean_distance < 0.1
+    assert torch.corrcoef(torch.stack([line[:, 0], nuisance]))[0, 1].abs() > 0.99
+    assert left_over < 0.01
+
+
+def test_manifolds_whose_features_are_no_coordinates_are_refused():
+    class Wider(Sphere):
+        feature_size = 5  # type: ignore[assignment]
+
+    assert not has_arrangement(Wider(2))
+    with pytest.raises(ValueError, match=r"start = 'components' on .*embed it.*'spread'"):
+        check_arranges(Wider(2))
+
+
+def test_data_of_ones_own_begin_at_components_where_there_are_any():
+    own, digits = data.from_array(torch.randn(30, 4)), data.load("digits")
+    config = VAE(epochs=1, restart_epochs=1, likelihood="gaussian")
+    assert VAE().start == "auto"
+    assert resolve(config, own).start == "components"
+    assert resolve(config, digits).start == "random"
+    assert resolve(config.replace(start="spread"), own).start == "spread"
+    circular = config.replace(network="circular", manifold="torus:2")
+    assert resolve(circular, own).start == "random"
+
+
+def test_a_run_of_before_there_was_a_choice_goes_on_as_it_was(tmp_path):
+    dataset = data.from_array(torch.randn(40, 4))
+    config = VAE(
+        encoder_hidden=(8,), decoder_hidden=(8,), epochs=1, restart_epochs=1, start="random",
+        likelihood="gaussian", device="cpu",
+    )  # fmt: skip
+    first = run.train(config, tmp_path, dataset=dataset, progress=False)
+    path = tmp_path / "config.toml"
+    lines = path.read_text().splitlines()
+    assert 'start = "random"' in lines
+    path.write_text("\n".join(line for line in lines if not line.startswith("start")))
+    again = config.replace(start="auto")
+    resumed = run.train(again, tmp_path, dataset=dataset, resume=True, progress=False)
+    assert resumed.config == first.config
 
 
 @pytest.mark.parametrize("name", NAMES)

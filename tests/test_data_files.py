@@ -309,6 +309,14 @@ def test_a_table_that_is_no_text_is_refused(tmp_path):
 # ---- what is wrong with an archive ----------------------------------------------------------
 
 
+def test_trials_and_classes_may_be_words(tmp_path):
+    groups = np.array(["left", "right"] * (N // 2))
+    np.savez(tmp_path / "mine.npz", x=X, groups=groups, labels=groups)
+    for found in (d.read(tmp_path / "mine.npz"), d.as_recording(X, groups=groups, labels=groups)):
+        assert found.given["groups"].tolist() == [0, 1] * (N // 2)
+        assert found.labels is not None and found.labels.tolist() == [0, 1] * (N // 2)
+
+
 @pytest.mark.parametrize(
     ("held", "message"),
     [

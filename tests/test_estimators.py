@@ -279,6 +279,30 @@ def test_a_run_of_the_command_line_becomes_an_estimator(tmp_path):
 # ---- what is known of rows ----------------------------------------------------------------------
 
 
+def test_the_models_own_posterior_is_to_be_had_and_the_same_at_each_call():
+    x, _ = ring(300)
+    vae = small(manifold="circle", likelihood="poisson", output="angles", epochs=15).fit(x)
+    found, radius = vae.transform(x[:50], return_uncertainty=True, refined=True)
+    again = vae.transform(x[:50], refined=True)
+    assert np.array_equal(found, again)
+    assert found.shape == (50, 1) and radius.shape == (50,)
+    assert not np.array_equal(radius, vae.transform(x[:50], return_uncertainty=True)[1])
+    product = small(manifold="torus:1*euclidean:1").fit(x)
+    assert product.transform(x[:5], return_uncertainty=True, refined=True)[1].shape == (5, 2)
+
+
+def test_rows_in_time_may_be_of_several_trials():
+    x, _ = ring(80)
+    settings = {"sequence": 8}
+    kwargs = {"groups": np.repeat(["a", "b"], 40), "times": np.tile(np.arange(40.0), 2)}
+    vae = small(manifold="circle", likelihood="poisson", settings=settings).fit(x, **kwargs)
+    assert vae.config_.sequence == 8
+    assert vae.run_.model.motion is not None
+    kwargs["times"][3] = -1.0
+    with pytest.raises(ValueError, match="rise from row to row"):
+        small(manifold="circle", settings=settings).fit(x, **kwargs)
+
+
 def test_exposure_and_covariates_are_those_of_their_rows():
     rng = np.random.default_rng(0)
     exposure, speed = rng.uniform(0.5, 2, 60), rng.standard_normal((60, 1))

@@ -154,7 +154,8 @@ def test_exponential_map_is_a_geodesic(manifold, device, generator):
         here = path(at, x[k], u[k])
         assert length(manifold, here, velocity).item() == pytest.approx(1.0, abs=1e-9)
         assert largest(manifold.proju(here, velocity) - velocity) <= 1e-9
-        assert largest(manifold.proju(here, acceleration)) <= 1e-9
+        # Twice differentiated, what a numerical path leaves is larger.
+        assert largest(manifold.proju(here, acceleration)) <= 5e-9
         start = torch.autograd.functional.jacobian(
             lambda s, k=k: path(s, x[k], u[k]), torch.zeros_like(at)
         )

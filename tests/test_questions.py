@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from manifold_ae import data, run
 from manifold_ae.cli.main import main
 from manifold_ae.experiments import VAE
+from manifold_ae.models import likelihoods
 
 
 def config(path: Path, **more: Any) -> VAE:
@@ -94,14 +95,66 @@ def test_what_cannot_be_answered_is_said_in_a_line(
 
 def test_files_of_truth_are_checked(tmp_path: Path) -> None:
     (tmp_path / "text.npy").write_text("angles")
-    with pytest.raises(ValueError, match="not an array"):
+    with pytest.raises(ValueError, match="no array of true positions"):
         run.read_truth(tmp_path / "text.npy")
     np.save(tmp_path / "nan.npy", np.array([0.0, np.nan]))
     with pytest.raises(ValueError, match="not finite"):
         run.read_truth(tmp_path / "nan.npy")
+    np.savez(tmp_path / "one.npz", angles=np.arange(3.0))
+    assert run.read_truth(tmp_path / "one.npz").tolist() == [0, 1, 2]
+    np.savez(tmp_path / "two.npz", angles=np.arange(3.0), rates=np.arange(2.0))
+    with pytest.raises(ValueError, match="it holds angles, rates: expected one array"):
+        run.read_truth(tmp_path / "two.npz")
     np.save(tmp_path / "words.npy", np.array(["a"]))
     with pytest.raises(ValueError, match="real numbers"):
         run.read_truth(tmp_path / "words.npy")
+
+
+def test_a_nuisance_beside_an_angle_is_not_judged(tmp_path: Path) -> None:
+    recording = data.simulate("ring", 300, seed=0)
+    assert recording.angles is not None
+    np.save(tmp_path / "angles.npy", recording.angles.numpy())
+    np.save(tmp_path / "counts.npy", recording.x.numpy())
+    config_ = config(tmp_path / "counts.npy").replace(manifold="torus:1*euclidean:1")
+    run.train(config_, tmp_path / "run", progress=False)
+    code, said = evaluate(tmp_path / "run", "--coverage", tmp_path / "angles.npy")
+    assert code == 0, said
+    assert "positions of FlatTorus(1) alone" in said
+    assert "model's own posterior hold" in said
+    kept = json.loads((tmp_path / "run" / "metrics.json").read_text())["coverage"]
+    assert kept["part"] == "FlatTorus(1)"
+    assert kept["refined"]["mean_error"] < 0.5
+
+
+def test_positions_of_other_rows_or_in_degrees_are_told(folder: Path) -> None:
+    trained = run.load(folder / "one", device="cpu")
+    angles = torch.from_numpy(np.load(folder / "angles.npy"))
+    with pytest.raises(ValueError, match="truth has 301 rows, and the data have 300"):
+        run.calibrate(trained, torch.cat([angles, angles[:1]]))
+    with pytest.warns(UserWarning, match="truth reaches .* taken as radians"):
+        run.calibrate(trained, torch.rad2deg(angles), refined=False)
+
+
+def test_runs_with_and_without_covariates_are_compared(tmp_path: Path) -> None:
+    x = data.simulate("ring", 300, seed=0).x.numpy()
+    speed = np.random.default_rng(0).normal(size=300).astype(np.float32)
+    np.savez(tmp_path / "counts.npz", x=x, covariates=speed[:, None])
+    np.save(tmp_path / "counts.npy", x)
+    run.train(config(tmp_path / "counts.npz"), tmp_path / "with", progress=False)
+    run.train(config(tmp_path / "counts.npy"), tmp_path / "without", progress=False)
+    code, said = evaluate(tmp_path / "with", "--consistency", tmp_path / "without")
+    assert code == 0 and "2 runs: latents" in said, said
+    code, said = evaluate(tmp_path / "without", "--consistency", tmp_path / "with")
+    assert code == 1
+    assert "with was trained with covariates, and the data of the first run have none" in said
+
+
+def test_what_a_model_cannot_tell_is_said_beside_the_other_answers(folder: Path) -> None:
+    trained = run.load(folder / "one", device="cpu")
+    trained.model.likelihood = likelihoods.named("von-mises", (30,))
+    answers = run.ask(trained, hold_out=True)
+    assert answers["cosmoothing"].words.startswith("--cosmoothing: not known: co-smoothing of")
+    assert "unknown" in answers["cosmoothing"].record
 
 
 def test_one_run_alone_has_nothing_to_compare(folder: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from manifold_ae import metrics, models
 from manifold_ae.distributions import HeatKernel
-from manifold_ae.manifolds import SO3, EmbeddedTorus, Euclidean, FlatTorus, Sphere
+from manifold_ae.manifolds import SO3, EmbeddedTorus, Euclidean, FlatTorus, Product, Sphere
 from manifold_ae.models import DeltaVAE, likelihoods
 from manifold_ae.run.evaluation.calibration import Regions, as_points, judge, regions
 
@@ -26,7 +26,9 @@ class Constant(nn.Module):
         return self.place.expand(*x.shape[:-1], -1)
 
 
-def linear_model(M: FlatTorus | Sphere | SO3, scale: float, variance: float = 1.0) -> DeltaVAE:
+def linear_model(
+    M: FlatTorus | Sphere | SO3 | Product, scale: float, variance: float = 1.0
+) -> DeltaVAE:
     """x = scale · z + noise: of spheres the posterior is von Mises–Fisher, κ = scale |x|/σ²."""
     size = M.embedding_size
     decoder = nn.Linear(size, size, bias=False).double()
@@ -69,6 +71,27 @@ def test_the_exact_posterior_of_a_circle() -> None:
         whole = (k * (math.pi * s).cos()).exp().mean() * math.pi
         part = (k * (radius * s).cos()).exp().mean() * radius
         assert (part / whole).item() == pytest.approx(0.8, abs=0.02)
+
+
+def test_the_posterior_of_an_angle_beside_a_nuisance_is_that_of_each() -> None:
+    """Of a product every factor has a variance of its own; a linear one's is known."""
+    M = Product(FlatTorus(1), Euclidean(1))
+    model = linear_model(M, 3.0)
+    x = torch.tensor([[2.0, 1.0, 1.5], [-1.0, 0.5, -3.0]], dtype=torch.float64)
+    found = models.refine(
+        model, x, num_samples=20_000, rounds=3, generator=torch.Generator().manual_seed(0)
+    )
+    circle, line = M.split(found.centre)
+    alone = models.refine(
+        linear_model(FlatTorus(1), 3.0), x[:, :2], num_samples=20_000,
+        generator=torch.Generator().manual_seed(1),
+    )  # fmt: skip
+    assert found.time.shape == (2, 2)
+    assert M.factors[0].dist(circle, alone.centre).max() < 0.02
+    assert torch.allclose(found.time[:, 0], alone.time, rtol=0.05)
+    # Prior N(0, 1), noise of variance 1, scale 3.
+    assert torch.allclose(line[:, 0], 3 * x[:, 2] / 10, atol=0.02)
+    assert torch.allclose(found.time[:, 1], torch.tensor(0.1).double(), rtol=0.05)
 
 
 def test_regions_of_the_ideal_observer_hold_what_they_say() -> None:

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from manifold_ae.experiments import VAE
 from manifold_ae.manifolds import FlatTorus
 from manifold_ae.models import DeltaVAE, likelihoods
 from manifold_ae.models.held_out import predict_held_out
+from manifold_ae.models.lattices import lattice
 from manifold_ae.numerics import soft_clamp
 from manifold_ae.run.evaluation.scores import cosmoothing, off_manifold, score_rows
 
@@ -147,7 +149,67 @@ def test_what_cannot_be_scored_is_refused() -> None:
         predict_held_out(model, x, torch.zeros(CELLS, dtype=torch.bool))
     with pytest.raises(ValueError, match="expected booleans"):
         predict_held_out(model, x, torch.ones(3, dtype=torch.bool))
-    masked = models.likelihoods.named("poisson", (CELLS,), masks=True)
-    model.likelihood = masked
-    with pytest.raises(NotImplementedError, match="missing"):
-        score_rows(model, x)
+
+
+class Seen(Places):
+    """Of values, zero where they are missing, and of which are there, the values alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x[..., :CELLS])
+
+
+def masked() -> DeltaVAE:
+    """The truth, of rows of which values may be missing."""
+    model = truth()
+    model.encoder = Seen()
+    model.likelihood = models.likelihoods.named("poisson", (CELLS,), masks=True)
+    return model
+
+
+def test_rows_with_gaps_are_compared_with_draws_that_have_the_same() -> None:
+    """Few values are likelier than many: beside draws without gaps all would pass."""
+    generator = torch.Generator().manual_seed(3)
+    _, x = counts(900, 0)
+    x[:300, 2:] = math.nan
+    x[300:600, ::2] = math.nan
+    bad = torch.poisson(x[600:].mean().expand(100, CELLS), generator=generator)
+    bad[:, : CELLS // 4] = math.nan
+    found = score_rows(masked(), torch.cat([x, bad]), draws=2000, generator=generator)
+    for part in found.p_value[:900].split(300):
+        assert (part < 0.05).double().mean().item() == pytest.approx(0.05, abs=0.045)
+    assert (found.p_value[900:] < 0.05).double().mean() > 0.8
+
+
+def test_held_out_features_of_rows_with_gaps() -> None:
+    """What is missing neither tells nor counts: as if those features were not there."""
+    _, x = counts(6, 1)
+    held = torch.zeros(CELLS, dtype=torch.bool)
+    held[::4] = True
+    gaps = x.clone()
+    gaps[:, [0, 1]] = math.nan
+    found = predict_held_out(masked(), gaps, held)
+    z = lattice(M).points.float()
+    log_rate = soft_clamp(LogRates()(z), -15.0, 15.0).double()[:, None].detach()
+    terms = x * log_rate - log_rate.exp() - torch.lgamma(x + 1)
+    terms[..., [0, 1]] = 0.0
+    seen, hidden = terms[..., ~held].sum(-1), terms[..., held].sum(-1)
+    exact = (seen + hidden).logsumexp(0) - seen.logsumexp(0)
+    assert torch.allclose(found.log_prob, exact, atol=1e-4)
+    assert torch.isfinite(found.mean).all()
+
+
+def test_scores_of_a_run_with_gaps() -> None:
+    x = data.simulate("ring", 300, seed=0).x.clone()
+    x[torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) < 0.1] = math.nan
+    dataset = data.from_array(x.numpy(), name="ring", missing="mask")
+    config = VAE(
+        manifold="circle", likelihood="poisson", epochs=15, batch_size=64, lr=3e-3,
+        encoder_hidden=(32,), decoder_hidden=(32,), device="cpu",
+    )  # fmt: skip
+    trained = run.train(config, dataset=dataset)
+    found = cosmoothing(trained, folds=3)
+    assert 0.1 < found["r2"] < 0.9
+    assert 0.02 < found["bits_per_spike"] < 3
+    scores = off_manifold(trained, draws=200, num_samples=10)
+    assert np.isfinite(scores["rows"]["log_likelihood"]).all()
+    assert ((scores["rows"]["p_value"] > 0) & (scores["rows"]["p_value"] <= 1)).all()

@@ -87,6 +87,13 @@ def test_a_patch_is_set_aside_where_another_is_near(known):
     assert not found.rows[0]["filled"] and not found.rows[0]["remains"]
 
 
+def test_a_patch_that_only_leaves_a_hole_is_told_by_it():
+    holed = candidate("sphere:2", coverage=0.85, hole=3.5)
+    found = answer(holed, candidate("circle", 0.3, coverage=0.95))
+    assert (found.answer, found.names) == ("one", ("circle",))
+    assert "as a patch: latents leave a hole 3.5 times as large as uniform" in found.finding
+
+
 def test_a_patch_that_is_far_above_the_rest_is_undecided():
     found = answer(candidate("sphere:2", coverage=0.5), candidate("circle", 3.0))
     assert (found.answer, found.names) == ("undecided", ("sphere:2", "circle"))
@@ -120,7 +127,7 @@ def test_without_structure_it_is_none_of_these(floor, null):
         [candidate("circle"), candidate("euclidean:2", 1.0)], values - floor, null + 0.1 * NOISE
     )
     assert (found.answer, found.names) == ("none", ())
-    assert "no structure" in found.finding
+    assert "explains more than it does of features that were shuffled" in found.finding
     assert not any(row["remains"] for row in found.rows)
 
 

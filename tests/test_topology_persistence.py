@@ -198,7 +198,22 @@ def test_verdicts_by_samples():
     z = thin.random_uniform(300, generator=generator)
     few = certified(thin, z, z)
     assert few.captured is None
-    assert "too few" in few.words
+    assert "no 100 landmarks or fewer show its Betti numbers: take more rows" in few.words
+
+
+@pytest.mark.parametrize("n", [200, 500])
+def test_a_circle_of_few_points_is_seen_through_fewer_landmarks(n):
+    """Through as many as there may be, gaps between the points are holes."""
+    C = manifolds.FlatTorus(1)
+    generator = torch.Generator().manual_seed(0)
+    count = metrics.enough_landmarks(C, n, 200, generator=generator)
+    assert count is not None and count < 0.2 * n
+    samples = [C.random_uniform(n, generator=generator) for _ in range(5)]
+    seen = [certified(C, z, z).captured for z in samples]
+    assert seen.count(True) >= 4
+    few = C.random_uniform(12, generator=generator)
+    assert metrics.enough_landmarks(C, 12, 200, generator=generator) is None
+    assert certified(C, few, few).captured is None
 
 
 def test_latents_in_euclidean_space_are_compared_with_the_data():

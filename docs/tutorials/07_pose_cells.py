@@ -40,8 +40,8 @@ true = recording.points[8000:].double()
 # In three dimensions it is easy to begin with the wrong arrangement, and a network that does ends
 # with a map that is folded somewhere. But which cells fire together says already how poses lie to
 # each other: the leading principal components of the counts are, up to a linear map and noise, the
-# nine entries of the rotation. `"start": "components"` turns them until they look like rotations,
-# and begins there, where half of the networks that begin at random end folded.
+# nine entries of the rotation. So training turns them until they look like rotations, and begins
+# there (`settings={"start": "random"}` would begin anywhere).
 
 # %%
 vae = DeltaVAE(
@@ -49,7 +49,6 @@ vae = DeltaVAE(
     "poisson",
     encoder_hidden=(128, 128),
     decoder_hidden=(128,),
-    settings={"start": "components"},
     batch_size=64,
     epochs=10,
     lr=2e-3,
@@ -119,5 +118,5 @@ print(f"median radius {np.rad2deg(np.median(radius)):.1f}°; within 2.5 radii {i
 # Fewer do: as on [the ring](05_head_direction.py), the radius is the model's own, for the decoder
 # that it has, and of an encoder that is one function for all samples. The model's own posterior
 # (`models.refine`) has regions that hold what they say; see [what is
-# measured](../results/decoding.md). Nor is a start at components a proof: where in doubt train
+# measured](../results/decoding.md). Nor is such a start a proof: where in doubt train
 # several, and keep the best by the held-out `score`.

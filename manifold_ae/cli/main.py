@@ -137,6 +137,9 @@ def evaluate(
 @click.option("--times", help="Likewise, of time stamps.")
 @click.option("--smooth", is_flag=True, help="Let the rows before and after tell of each row.")
 @click.option(
+    "--refined", is_flag=True, help="By the model's own posterior, in place of the encoder's."
+)
+@click.option(
     "--rate",
     type=click.FloatRange(0, min_open=True),
     help="Of the motion: variance per unit of time.",
@@ -161,6 +164,9 @@ def encode(
     """Latents of every row of a data file: of a ΔVAE points, angles, posterior times and radii; of
     an HAE those of every observation of the traces. As .npz, or as .csv with a column a number.
 
+    With --refined, points and radii are those of the model's own posterior, whose regions hold what
+    they say where the decoder is right; those of the encoder are too small where rows are few.
+
     With --smooth, rows are in the order of time, and each lies where all of them say, by a motion
     on the manifold, at the rate that makes the rows likeliest, or at --rate.
     """
@@ -169,7 +175,7 @@ def encode(
     from manifold_ae import run
 
     given = {name: value for name, value in options.items() if value}
-    arrays = run.load(folder, device=device).encode_file(path, **given)
+    arrays = run.load(folder, device=device).encode_file(path, progress=True, **given)
     save = run.save_table if output.suffix == ".csv" else run.save_arrays
     save(output, arrays)
     shapes = ", ".join(f"{name} {value.shape}" for name, value in arrays.items())

@@ -14,7 +14,7 @@ from typing import IO
 
 import numpy as np
 
-from .arrays import REAL_KINDS, read_header, require_file
+from .arrays import REAL_KINDS, WORDS, read_header, require_file
 
 #: Deflate makes at most so many bytes of one.
 _GREATEST_RATIO = 1032
@@ -34,8 +34,11 @@ class Archive:
         """What the arrays are called."""
         return list(self._members)
 
-    def header(self, key: str) -> tuple[tuple[int, ...], np.dtype]:
+    def header(self, key: str, *, words: bool = False) -> tuple[tuple[int, ...], np.dtype]:
         """The shape and the type of an array, once its header agrees with the directory.
+
+        Arguments:
+            words: Whether its elements may be words.
 
         Raises:
             ValueError: If they disagree, or its elements are not real numbers.
@@ -54,7 +57,7 @@ class Archive:
         with self._archive.open(info) as file:
             shape, _, dtype = read_header(file, place)
             promised, held = math.prod(shape) * dtype.itemsize, info.file_size - file.tell()
-        if dtype.kind not in REAL_KINDS:
+        if dtype.kind not in REAL_KINDS + WORDS * words:
             raise ValueError(
                 f"{place} has elements of type {dtype}: expected real numbers, as no object is "
                 "unpickled; convert it with array.astype"

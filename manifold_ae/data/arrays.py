@@ -23,6 +23,8 @@ _CHUNK = 2**22
 #: The part of a feature's range that rounding to float32 may take away.
 RESOLUTION = 1e-3
 REAL_KINDS = "biuf"
+#: Those of words.
+WORDS = "US"
 _MAGIC = b"\x93NUMPY"
 #: Numbers of axes of values: rows of features, or of pictures.
 VALUES = (2, 3)
@@ -148,9 +150,11 @@ def check_layout(
     name: str,
     minimum_rows: int = 2,
     axes: tuple[int, ...] = VALUES,
+    *,
+    words: bool = False,
 ) -> None:
-    """Raise unless an array of this shape and type may hold rows of real numbers."""
-    if dtype.kind not in REAL_KINDS:
+    """Raise unless an array of this shape and type may hold rows of real numbers, or of words."""
+    if dtype.kind not in REAL_KINDS + WORDS * words:
         raise ValueError(
             f"{name} has elements of type {dtype}: expected real numbers "
             f"(booleans, integers or floats); convert it with array.astype"

@@ -41,6 +41,8 @@ class Dataset:
             `"gaussian-learned"`, `"bernoulli"` or `"poisson"`.
         default_scaling: The kind of `Scaling` to use, whatever real-valued likelihood there is;
             without one, the likelihood's own.
+        default_start: Where encoders begin unless another start is asked for: `"random"` or
+            `"components"`.
         value_range: The least and the greatest value possible, where they are known.
         draw: For data that can be drawn afresh, `draw(n, generator=None, device=None)` returns `n`
             new values `(n, *shape)` and their labels.
@@ -65,6 +67,7 @@ class Dataset:
     test_labels: Tensor | None = None
     default_likelihood: str = "gaussian-learned"
     default_scaling: str | None = None
+    default_start: str = "random"
     value_range: tuple[float, float] | None = None
     draw: Callable[..., tuple[Tensor, Tensor]] | None = None
     train_given: Mapping[str, Tensor] = field(default_factory=dict)

@@ -24,7 +24,7 @@ from .arrays import VALUES, check_layout, open_array
 from .base import Dataset, register
 from .columns import PARTS, Columns
 from .given import SEEN
-from .recordings import AXES, Beside, Recording, recording
+from .recordings import AXES, CLASSES, Beside, Recording, recording
 from .tables import read_table
 
 #: Parts that no model sees.
@@ -45,12 +45,13 @@ def _read_archive(path: Path, columns: Columns, optional: Container[str]) -> _Re
     with open_archive(path, "x=..., groups=..., times=...") as archive:
         keys = _keys(archive, columns, optional)
         for part, key in keys.items():
-            shape, dtype = archive.header(key)
+            words = part in CLASSES
+            shape, dtype = archive.header(key, words=words)
             place = f"{key!r} in {path.name}"
             if part == "x":
                 check_layout(shape, dtype, place, minimum_rows=1)
             else:
-                check_layout(shape, dtype, place, 1, AXES[part])
+                check_layout(shape, dtype, place, 1, AXES[part], words=words)
         arrays = {part: archive.read(key) for part, key in keys.items()}
     return arrays.pop("x"), arrays, columns
 

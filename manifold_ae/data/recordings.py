@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ._checks import one_of
-from .arrays import check_layout, to_float32
+from .arrays import WORDS, check_layout, to_float32
 from .base import Dataset
 from .columns import PARTS, Columns
 from .given import check_given, rows_of
@@ -67,6 +67,7 @@ class Recording:
             train_labels=None if self.labels is None else self.labels[train],
             test_labels=None if self.labels is None else self.labels[test],
             default_likelihood="bernoulli" if self.binary else "gaussian-learned",
+            default_start="components",
             value_range=(0.0, 1.0) if self.binary else None,
             train_given=rows_of(self.given, train),
             test_given=rows_of(self.given, test),
@@ -92,6 +93,7 @@ def recording(
         ValueError: If a type or a shape is another, lengths differ, or values are not finite.
     """
     check_layout(x.shape, x.dtype, name, minimum_rows=1)
+    parts = {part: _numbered(v) if part in CLASSES else v for part, v in parts.items()}
     for part, value in parts.items():
         check_layout(value.shape, value.dtype, f"{part} of {name}", 1, AXES[part])
         if len(value) != len(x):
@@ -190,6 +192,11 @@ def _array(x: Any) -> np.ndarray:
     return np.asarray(x)
 
 
+def _numbered(x: np.ndarray) -> np.ndarray:
+    """Words as the numbers of them, in the order of the alphabet; numbers as they are."""
+    return np.unique(x, return_inverse=True)[1].reshape(x.shape) if x.dtype.kind in WORDS else x
+
+
 def _covariates(x: np.ndarray, name: str) -> Tensor:
     return to_float32(x[:, None] if x.ndim == 1 else x, name)
 
@@ -218,6 +225,8 @@ def _labels(x: np.ndarray, name: str) -> Tensor:
     return torch.from_numpy(x.astype(np.int64))
 
 
+#: Parts that name classes, which may be words.
+CLASSES = ("groups", "labels")
 #: Part → how many axes its array may have, and how it is brought to its type.
 AXES: dict[str, tuple[int, ...]] = {
     "covariates": (1, 2),

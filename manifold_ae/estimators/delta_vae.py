@@ -59,8 +59,9 @@ class DeltaVAE(TransformerMixin, BaseEstimator):
         n_features_in_, feature_names_in_: of the data that were fitted.
 
     All rows that ``fit`` is given are trained on; hold out rows by scikit-learn's own means. A
-    single fit can fold the data instead of wrapping it around the manifold: ``restarts`` guards
-    against it.
+    single fit can fold the data instead of wrapping it around the manifold. It begins at the
+    principal components of the data, turned to lie nearest to the manifold, which guards against
+    that, as do ``restarts``.
 
     A fitted estimator can be pickled, and is read back with the weights that it had; as with all
     pickles, read none that you do not trust. To keep one without pickling, fit into a folder,
@@ -131,6 +132,8 @@ class DeltaVAE(TransformerMixin, BaseEstimator):
         *,
         covariates: Any = None,
         exposure: Any = None,
+        groups: Any = None,
+        times: Any = None,
         folder: Path | str | None = None,
     ) -> Self:
         """Train on all rows of X ``(n, features)``.
@@ -140,6 +143,10 @@ class DeltaVAE(TransformerMixin, BaseEstimator):
             covariates: ``(n, c)``, what moves the observations and is no latent: a batch, a speed.
                 With them, all other methods ask for those of their rows.
             exposure: ``(n,)``, by what rates are multiplied, likewise.
+            groups: ``(n,)``, the trial of each row, and
+            times: ``(n,)``, its time, where rows follow each other: for
+                ``settings={"sequence": W}``, a prior along time, which without them takes all rows
+                for one trial, a unit of time apart.
             folder: where to keep the run, if anywhere; see ``from_run``.
 
         Raises:
@@ -147,7 +154,12 @@ class DeltaVAE(TransformerMixin, BaseEstimator):
         """
         config = self._configured()
         X = validate_data(self, X, dtype="numeric", ensure_min_samples=2, **self._finite())
-        given: data.Beside = {"covariates": covariates, "exposure": exposure}
+        given: data.Beside = {
+            "covariates": covariates,
+            "exposure": exposure,
+            "groups": groups,
+            "times": times,
+        }
         dataset = data.as_recording(X, name="X", missing=config.missing, **given).training()
         self._take(run.train(config, folder, dataset=dataset, progress=bool(self.verbose)))
         return self
@@ -230,8 +242,14 @@ class DeltaVAE(TransformerMixin, BaseEstimator):
         covariates: Any = None,
         exposure: Any = None,
         return_uncertainty: bool = False,
+        refined: bool = False,
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Where the rows of X ``(n, features)`` lie, and if asked for, how sure that is.
+
+        Arguments:
+            covariates: ``(n, c)``, where the rows that were fitted had some; so also ``exposure``.
+            refined: by the model's own posterior in place of the encoder's: some milliseconds a
+                row, and to be believed where an uncertainty is asked for; see ``VAERun.encode``.
 
         Returns:
             Points ``(n, k)``, ambient coordinates in one axis (of SO(3) the nine entries of a
@@ -240,7 +258,7 @@ class DeltaVAE(TransformerMixin, BaseEstimator):
             and tori; ``(n, d)`` on Euclidean space and, one a factor, on products.
         """
         trained, x = self._fitted(), self._checked(X)
-        encoded = trained.encode(x, **_given(covariates, exposure))
+        encoded = trained.encode(x, refined=refined, **_given(covariates, exposure))
         latents = encoded[self.output].reshape(len(encoded["points"]), -1)
         return (latents, encoded["standard_deviation"]) if return_uncertainty else latents
 

@@ -7,7 +7,7 @@ from manifold_ae.experiments.config import NETWORKS, PADDINGS, Configuration
 __all__ = ["DIVERGENCES", "POSTERIORS", "SPLITS", "STARTS", "VAE"]
 
 SPLITS = ("random", "blocks", "groups")
-STARTS = ("random", "spread", "components")
+STARTS = ("auto", "random", "spread", "components")
 DIVERGENCES = ("auto", "exact", "sampled", "short-time")
 POSTERIORS = ("auto", "heat-kernel", "random-walk", "power-spherical", "wrapped-normal")
 
@@ -63,8 +63,9 @@ class VAE(Configuration):
     initial_time: float = 0.02
     #: Where the encoder begins: "random"; "spread" over the manifold, by the training data; or
     #: "components", where their principal components lie nearest to it. See models.starting and
-    #: models.components.
-    start: str = "random"
+    #: models.components. "auto" takes the last of them for data of one's own, where the manifold
+    #: and the network have it, and else the first.
+    start: str = "auto"
     #: "mlp"; "conv" for pictures, whose border is then as ``padding`` says; or "circular" for
     #: translations of periodic pictures on torus:2, equivariant by construction.
     network: str = "mlp"
@@ -147,7 +148,7 @@ class VAE(Configuration):
         least_zero = ("noise", "patience", "seed", "sequence", "split_seed", "picture_seed")
         self._require(choices=choices, positive=positive, least_zero=least_zero)
         self._check_network(self.network)
-        if self.start != "random" and self.network == "circular":
+        if self.start not in ("auto", "random") and self.network == "circular":
             raise ValueError(
                 f"start = {self.start!r} with network = 'circular': its encoder gives the place "
                 "itself; leave start out"

@@ -28,6 +28,7 @@ from manifold_ae.metrics.persistence import (
     Homology,
     betti_of_data,
     betti_of_latents,
+    enough_landmarks,
     farthest_points,
     homology,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "degree_from_loops",
     "degree_integral",
     "dispersion",
+    "enough_landmarks",
     "equivariance_error",
     "evaluate_bound",
     "evaluate_rollout",

@@ -30,7 +30,14 @@ from manifold_ae.manifolds import Manifold
 from manifold_ae.metrics._checks import finite
 from manifold_ae.metrics.distances import pairwise
 
-__all__ = ["Homology", "betti_of_data", "betti_of_latents", "farthest_points", "homology"]
+__all__ = [
+    "Homology",
+    "betti_of_data",
+    "betti_of_latents",
+    "enough_landmarks",
+    "farthest_points",
+    "homology",
+]
 
 #: Born by this many ε, a class may count; it is past them that it has to live.
 BORN, ALIVE = 2.8, 3.2
@@ -39,6 +46,9 @@ SHORTEST = 1.25
 #: Diameter in ε, below which nothing is told.
 SMALLEST = 4.5
 PRIMES: tuple[int, ...] = (2, 3)
+#: Landmarks are lowered by this factor, down to so few, until of so many samples of uniform points
+#: all but so many show what M has.
+FEWER, FEWEST, DRAWS, BUT = 0.7, 8, 12, 1
 
 
 @dataclass(frozen=True)
@@ -144,6 +154,51 @@ def betti_of_latents(
 
     top = min(2, M.dim) if dimension is None else dimension
     return _of_sample(rows, len(z), landmarks, top)
+
+
+def enough_landmarks(
+    M: Manifold, n: int, most: int, *, generator: torch.Generator | None = None
+) -> int | None:
+    """Through how many landmarks n uniform points of M show its Betti numbers; None: through none.
+
+    The more landmarks there are for the points, the more ε is a matter of gaps between points, and
+    not of M: of 500 points on a circle 30 landmarks see one loop, and 200 may see none. So the
+    number is lowered from ``most`` until, of ``DRAWS`` samples, all but ``BUT`` show what M has;
+    and once more, if that does as well.
+
+    Arguments:
+        M: compact.
+        generator: of the samples.
+    """
+    samples = [M.random_uniform(n, generator=generator, dtype=torch.float64) for _ in range(DRAWS)]
+    count, enough = min(most, math.ceil(n / 2)), None
+    while count >= FEWEST:
+        if _mostly_show(M, samples, count):
+            if enough is not None:
+                return count
+            enough = count
+        elif enough is not None:
+            return enough
+        count = int(FEWER * count)
+    return enough
+
+
+def _mostly_show(M: Manifold, samples: list[Tensor], count: int) -> bool:
+    missed = 0
+    for z in samples:
+        missed += not _shows(M, betti_of_latents(M, z, landmarks=count))
+        if missed > BUT:
+            return False
+    return True
+
+
+def _shows(M: Manifold, found: Homology) -> bool:
+    """Whether Betti numbers are told, and those of M, where these are known."""
+    for prime, betti in found.betti.items():
+        known = M.betti_numbers(prime)
+        if None in betti or (known is not None and betti != known[: len(betti)]):
+            return False
+    return True
 
 
 def betti_of_data(

@@ -252,7 +252,8 @@ def _finding(
     )
     if not found:
         return (
-            "None of these: the data show no structure beyond features that are independent. "
+            "None of these: no candidate explains more than it does of features that were shuffled "
+            "each on its own, or no more than chance. "
             f"The best candidate, {ranked[0].name}, is {gained}."
         )
     called = " or ".join(WORDS.get(c.name, c.name) for c in remain)
@@ -277,10 +278,11 @@ def _finding(
     top = above[0]
     away = f"{mine['behind'] - top['behind']:.2f} ± {mine['behind_se']:.2f} nats above"
     if not top["filled"]:
-        return (
-            f"{first} {top['name']} is {away}, but as a patch: latents reach "
-            f"{top['coverage']:.0%} of it, and do not close up."
-        )
+        if top["coverage"] < FILLED:
+            patch = f"latents reach {top['coverage']:.0%} of it"
+        else:
+            patch = f"latents leave a hole {top['hole']:.1f} times as large as uniform points do"
+        return f"{first} {top['name']} is {away}, but as a patch: {patch}, and do not close up."
     return (
         f"{first} {top['name']}, of dimension {top['dim']}, is {away}, no more than chance, and "
         "holds it as a part."

@@ -18,7 +18,13 @@ from manifold_ae.manifolds import Manifold
 from manifold_ae.metrics.continuity import Continuity, continuity
 from manifold_ae.metrics.coverage import Coverage, coverage
 from manifold_ae.metrics.degree import Degree, degree
-from manifold_ae.metrics.persistence import PRIMES, Homology, betti_of_data, betti_of_latents
+from manifold_ae.metrics.persistence import (
+    PRIMES,
+    Homology,
+    betti_of_data,
+    betti_of_latents,
+    enough_landmarks,
+)
 from manifold_ae.metrics.winding import degree_from_loops, induced_matrix
 
 __all__ = ["Topology", "certify_map", "certify_samples"]
@@ -129,12 +135,12 @@ def certify_samples(
     """Whether latents have the homology of their manifold, and of the data, by samples of both.
 
     As many uniform points of M, seen through as many landmarks, have to show M's own Betti
-    numbers: otherwise the landmarks are too few for M, and nothing can be told.
+    numbers: of landmarks there are as many as do, and if none do, nothing can be told.
 
     Arguments:
         z: latents ``(n, *ambient_shape)``.
         x: the observations ``(n, *shape)`` that they encode.
-        landmarks: on which homology is computed.
+        landmarks: on which homology is computed, at most; see ``enough_landmarks``.
         missing: ``"mask"`` lets NaN in x stand for a value that is missing; then observations are
             as far apart as the values say that both have, see ``persistence.distances_from``.
 
@@ -142,6 +148,8 @@ def certify_samples(
         ValueError: if latents or observations are too few, or not finite.
         ModuleNotFoundError: if ripser is not installed.
     """
+    enough = enough_landmarks(M, len(z), landmarks, generator=generator) if M.compact else landmarks
+    landmarks = landmarks if enough is None else enough
     latents = betti_of_latents(M, z, landmarks=landmarks)
     top = len(latents.betti[2])
     data = None
@@ -162,12 +170,10 @@ def certify_samples(
     reached = coverage(M, some, points=PROBES, generator=generator)
     evidence |= {"coverage": _plain(reached), "manifold": _keyed(expected)}
     told += [f"{M!r} has {_say_betti(expected)}", _say_coverage(reached)]
-    if seen != expected or not _known(seen):
-        whole = latents.landmarks == landmarks  # else the points are fewer than twice as many
-        few = "landmarks, which are too few" if whole else f"of {len(z)} points, which are too few"
+    if enough is None:
         head = (
-            f"The topology cannot be told: uniform points of {M!r}, as many as there are latents, "
-            f"show {_say_betti(seen)} through {latents.landmarks} {few}"
+            f"The topology cannot be told: of {len(z)} uniform points of {M!r}, as many as there "
+            f"are latents, no {landmarks} landmarks or fewer show its Betti numbers: take more rows"
         )
         return _verdict(None, head, told, evidence)
     captured, head = _compare(M, expected, latents.betti, data)

@@ -3,8 +3,8 @@ r"""A start from principal components, turned so that they lie nearest to the ma
 Tuning to a place z on M, averaged over many cells, pictures or features, is to first order linear
 in the coordinates e(z) by which M is embedded: (cos θ, sin θ) of each angle, the entries of a
 rotation. So the leading components of the data are e(z), up to noise and to a linear map that they
-do not tell. With y the k leading components of unit covariance, and e ~ m + A u for points that are
-uniform on M, u of unit covariance, what is left of that map is a rotation Q of ℝᵏ:
+do not tell. With y the k leading components of unit covariance, and e ~ m + A u for points of the
+prior on M, u of unit covariance, what is left of that map is a rotation Q of ℝᵏ:
 
     f = m + A Qᵀ y,   Q minimising  Σ |Qᵀ y − u(π(f))|²,
 
@@ -31,7 +31,7 @@ __all__ = ["Frame", "arranged", "check_arranges", "components_locations", "has_a
 
 #: Rotations that are begun at, rows that they look at, and turns of the search.
 STARTS, ROWS, TURNS = 32, 500, 25
-#: Uniform points that tell m and A.
+#: Points that tell m and A.
 POINTS = 2**15
 #: Of the largest eigenvalue: what lies below is rounding, and no component.
 LEAST = 1e-6
@@ -54,14 +54,13 @@ class Frame:
 
     @classmethod
     def of(cls, M: Manifold) -> "Frame":
-        """That of uniform points of M.
+        """That of points of M as its default prior has them.
 
         Raises:
-            ValueError: if M is not compact, or its features are not its coordinates.
+            ValueError: if the features of M are not its coordinates.
         """
         check_arranges(M)
-        generator = torch.Generator().manual_seed(0)
-        e = M.embed(M.random_uniform(POINTS, generator=generator, dtype=torch.float64))
+        e = M.embed(_points(M, POINTS))
         mean = e.mean(0)
         values, vectors = torch.linalg.eigh((e - mean).T @ (e - mean) / len(e))
         kept = values > LEAST * values[-1]
@@ -78,12 +77,18 @@ class Frame:
 
 
 def has_arrangement(M: Manifold) -> bool:
-    """Whether components can be arranged on M: whether it is compact, and features coordinates."""
-    if not M.compact or M.embedding_size != M.feature_size:
+    """Whether components can be arranged on M: whether features are coordinates."""
+    if M.embedding_size != M.feature_size:
         return False
-    generator = torch.Generator().manual_seed(0)
-    z = M.random_uniform(8, generator=generator, dtype=torch.float64)
+    z = _points(M, 8)
     return bool(M.dist(M.from_features(M.embed(z)), z).max() < 1e-5)
+
+
+def _points(M: Manifold, n: int) -> Tensor:
+    """Of the default prior, the same whenever it is asked."""
+    generator = torch.Generator().manual_seed(0)
+    prior: Any = M.default_prior()
+    return prior.draw(n, generator=generator, dtype=torch.float64)
 
 
 def check_arranges(M: Manifold) -> None:
@@ -94,12 +99,10 @@ def check_arranges(M: Manifold) -> None:
     """
     if has_arrangement(M):
         return
-    why = (
-        "the coordinates that embed it are not what makes a point of it"
-        if M.compact
-        else "it is not compact, so that no points are uniform on it"
+    raise ValueError(
+        f"start = 'components' on {M!r}: the coordinates that embed it are not what makes a point "
+        "of it; take start = 'spread'"
     )
-    raise ValueError(f"start = 'components' on {M!r}: {why}; take start = 'spread'")
 
 
 def arranged(
@@ -122,11 +125,13 @@ def arranged(
     frame = Frame.of(M)
     x = x.detach().cpu().double()
     deviations = x - x.mean(0)
-    _, spreads, directions = torch.linalg.svd(deviations, full_matrices=False)
-    size = min(frame.axes.shape[1], int((spreads > LEAST * spreads[0]).sum()))
-    if len(x) < 2 or size == 0:
-        raise ValueError(f"start = 'components': {len(x)} row(s) that do not vary have none")
-    y = deviations @ directions[:size].T / spreads[:size] * len(x) ** 0.5
+    y = _principal(deviations, frame.axes.shape[1])
+    size = y.shape[1]
+    if size == 0:
+        raise ValueError(
+            f"start = 'components': {len(x)} row(s) that do not vary have none; start = 'random' "
+            "asks for none"
+        )
     some = y[:: max(1, len(y) // ROWS)]
     shape = (starts, frame.axes.shape[1], size)
     turns = torch.randn(shape, dtype=torch.float64, generator=generator)
@@ -139,6 +144,19 @@ def arranged(
     left_over = (u - frame.nearest(u)).square().mean((1, 2))
     best = int(left_over.argmin())
     return frame.features(y @ turns[best]), left_over[best]
+
+
+def _principal(x: Tensor, most: int) -> Tensor:
+    """Principal components ``(n, k)`` of unit variance, at most so many, of centred rows."""
+    n, features = x.shape
+    if n < 2:
+        return x.new_empty(n, 0)
+    # Of the smaller of the two matrices: pictures have more pixels than there are rows.
+    values, vectors = torch.linalg.eigh(x @ x.T if features > n else x.T @ x)
+    values, vectors = values.flip(0)[:most], vectors.flip(1)[:, :most]
+    held = values > LEAST**2 * values[0].clamp_min(torch.finfo(values.dtype).tiny)
+    values, vectors = values[held], vectors[:, held]
+    return vectors * n**0.5 if features > n else x @ vectors / values.sqrt() * n**0.5
 
 
 @torch.no_grad()
@@ -168,7 +186,8 @@ def components_locations(
     f = f.to(h.device)
     mean, centre = h.mean(0), f.mean(0)
     covariance = (h - mean).T @ (h - mean)
-    covariance.diagonal().add_(RIDGE * covariance.diagonal().mean())
+    # Features that are alike for all rows tell nothing, and have weights zero.
+    covariance.diagonal().add_(RIDGE * covariance.diagonal().mean().clamp_min(LEAST))
     rows = torch.linalg.solve(covariance, (h - mean).T @ (f - centre)).T
     linear, k = model.head.linear, model.head.sizes[0]
     linear.weight[:k] = rows.to(linear.weight)

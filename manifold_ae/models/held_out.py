@@ -55,7 +55,8 @@ def predict_held_out(
 
     Raises:
         ValueError: if none or all of the features are held out, or shapes do not fit.
-        NotImplementedError: if the model takes missing values.
+
+    Missing values neither tell of the others nor count in ``log_prob``; they have a mean.
     """
     shape = model.likelihood.event_shape
     if held.dtype != torch.bool or tuple(held.shape) != shape or held.all() or not held.any():
@@ -63,8 +64,6 @@ def predict_held_out(
             f"held has shape {tuple(held.shape)}, dtype {held.dtype} and {int(held.sum())} "
             f"features: expected booleans of shape {shape}, of which some are True and some are not"
         )
-    if model.likelihood.masks:
-        raise NotImplementedError("held-out features of a model with missing values")
     z = lattice(model.manifold, points).points.to(x)
     held = held.flatten().to(x.device)
     prior = model.prior.log_prob(z).unsqueeze(1)
@@ -80,8 +79,9 @@ def predict_held_out(
             wide = z.unsqueeze(1).expand(-1, len(part), *z.shape[1:])
             output = model._output(wide, covariates.expand(len(z), *covariates.shape))
         exposure = some.get("exposure")
-        terms = model.likelihood.terms(output, part, exposure)  # (points, rows, *event)
-        terms = terms.flatten(2).double()
+        gaps = part.isnan()
+        terms = model.likelihood.terms(output, part.masked_fill(gaps, 0.0), exposure)
+        terms = terms.masked_fill(gaps, 0.0).flatten(2).double()  # (points, rows, features)
         seen = terms[..., ~held].sum(-1) + prior
         log_weights = seen - seen.logsumexp(0)
         log_probs.append((log_weights + terms[..., held].sum(-1)).logsumexp(0))

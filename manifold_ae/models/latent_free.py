@@ -40,8 +40,8 @@ class LatentFree(nn.Module):
         self.likelihood = copy.deepcopy(likelihood).double()
         device = next((p.device for p in self.likelihood.parameters()), None)
         # The shape of an output is that of the layer that makes one.
-        layer = likelihood.output_layer(1)
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            layer = likelihood.output_layer(1)
             output = torch.zeros_like(layer(torch.zeros(1)), dtype=torch.float64, device=device)
         self.output = nn.Parameter(output)
 

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from manifold_ae.distributions import HeatKernel
-from manifold_ae.manifolds import Manifold
+from manifold_ae.manifolds import Euclidean, Manifold, Product
 from manifold_ae.models.delta_vae import DeltaVAE
 
-__all__ = ["WeightedPosterior", "posterior_on_grid", "refine"]
+__all__ = ["WeightedPosterior", "posterior_on_grid", "refine", "variance_about"]
 
 #: Parts of the proposal that come from the prior and from the wide kernel, and its variance.
 FROM_PRIOR, FROM_WIDE, WIDE = 0.2, 0.3, 6.0
@@ -56,6 +56,11 @@ class WeightedPosterior:
     def effective(self) -> Tensor:
         """How many equal draws the weights are worth, ``(n,)``."""
         return 1 / self.weights.square().sum(0)
+
+    @property
+    def time(self) -> Tensor:
+        """Mean squared distance from the centre, per direction, ``(n, *time_shape)``."""
+        return variance_about(self.manifold, self.points, self.weights, self.centre)
 
     def radius(self, level: float) -> Tensor:
         """Of the ball around the centre that holds the part ``level`` of the law, ``(n,)``."""
@@ -86,8 +91,8 @@ def refine(
 
     Raises:
         ValueError: if a number is not positive.
-        NotImplementedError: where the heat kernel has no density, no exact sampler, or more than
-            one time a sample; or the manifold has no logarithm.
+        NotImplementedError: where the heat kernel has no density or no exact sampler, or the
+            manifold no logarithm.
     """
     if num_samples < 10 or rounds < 1:
         raise ValueError(
@@ -102,7 +107,7 @@ def refine(
         weights = log_weights.softmax(0)
         loc = _mean(M, points, weights, loc)
         if k < rounds - 1:
-            time = _variance(M, points, weights, loc).clamp(1e-6, LONGEST).to(loc.dtype)
+            time = variance_about(M, points, weights, loc).clamp(1e-6, LONGEST).to(loc.dtype)
     return WeightedPosterior(M, loc, points, weights)
 
 
@@ -173,18 +178,25 @@ def _mean(M: Manifold, points: Tensor, weights: Tensor, start: Tensor) -> Tensor
     rank = len(M.ambient_shape)
     share = weights.reshape(*weights.shape, *[1] * rank)
     heaviest = points[weights.argmax(0), torch.arange(points.shape[1], device=points.device)]
-    spreads = [_variance(M, points, weights, at) for at in (start, heaviest)]
+    spreads = [(weights * M.dist(points, at).square()).sum(0) for at in (start, heaviest)]
     mean = torch.where((spreads[1] < spreads[0]).reshape(-1, *[1] * rank), heaviest, start)
     for _ in range(MEAN_STEPS):
         mean = M.expmap(mean, (share * M.logmap(mean.expand_as(points), points)).sum(0))
     return mean
 
 
-def _variance(M: Manifold, points: Tensor, weights: Tensor, mean: Tensor) -> Tensor:
-    """Mean squared distance over the dimension, ``(n, *time_shape)``."""
-    if M.time_shape:
-        raise NotImplementedError(
-            f"{M!r} has a time for each of {M.time_shape} coordinates: posteriors are refined on "
-            "manifolds with one"
-        )
+def variance_about(M: Manifold, points: Tensor, weights: Tensor, mean: Tensor) -> Tensor:
+    """Mean squared distance over the dimension, of every time its own, ``(n, *time_shape)``.
+
+    Arguments:
+        points: ``(samples, n, *ambient_shape)``, or ``(samples, 1, *ambient_shape)`` alike for all.
+        weights: ``(samples, n)``, of sum one over samples.
+        mean: ``(n, *ambient_shape)``.
+    """
+    if isinstance(M, Product):
+        parts = zip(M.factors, M.split(points), M.split(mean), strict=True)
+        own = [variance_about(N, x, weights, m).reshape(len(mean), -1) for N, x, m in parts]
+        return torch.cat(own, -1)
+    if isinstance(M, Euclidean):
+        return (weights.unsqueeze(-1) * (points - mean).square()).sum(0)
     return (weights * M.dist(points, mean).square()).sum(0) / M.dim

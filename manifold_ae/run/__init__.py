@@ -23,7 +23,7 @@ from manifold_ae.run.files import read_checkpoint, save_arrays, save_table, writ
 from manifold_ae.run.homomorphism import HAERun
 from manifold_ae.run.paper import collect, is_one_of_several, reproduce, table_text
 from manifold_ae.run.seeds import SeedsRun
-from manifold_ae.run.selection import select
+from manifold_ae.run.selection import next_step, select
 from manifold_ae.run.selection import table as selection_table
 from manifold_ae.run.traces import TraceData
 
@@ -43,6 +43,7 @@ __all__ = [
     "describe",
     "is_one_of_several",
     "load",
+    "next_step",
     "off_manifold",
     "read_truth",
     "regions",

@@ -48,7 +48,7 @@ class Run(ABC):
         """Where the data lie, as ``latents.npz``."""
 
     @abstractmethod
-    def encode_file(self, source: str, **options: Any) -> dict[str, Any]:
+    def encode_file(self, source: str, *, progress: bool = False, **options: Any) -> dict[str, Any]:
         """Where the rows of a data file lie, as arrays by name.
 
         Raises:

@@ -14,7 +14,7 @@ from manifold_ae.models import DeltaVAE, likelihoods
 from manifold_ae.run import advice
 from manifold_ae.run.base import Run
 from manifold_ae.run.conditions import Conditions
-from manifold_ae.run.files import prepare_together
+from manifold_ae.run.files import as_it_was, prepare_together
 from manifold_ae.run.fingerprint import fingerprint_of
 from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
 from manifold_ae.run.sequences import time_unit, windows_of
@@ -27,6 +27,9 @@ from manifold_ae.run.vae_run import SCALED, VAERun, record, seen
 from manifold_ae.training import Checkpoint, Schedule, make_fabric
 
 __all__ = ["VAERun", "build_model", "describe", "load", "load_data", "resolve", "train"]
+
+#: What this field is in runs that are older than it.
+BEFORE = {"start": "random"}
 
 
 # ---- building -------------------------------------------------------------------------------
@@ -76,6 +79,7 @@ def train(
             one that was begun with other data.
     """
     dataset = load_data(config) if dataset is None else dataset
+    config = as_it_was(config, folder, BEFORE) if resume else config
     config = resolve(config, dataset)
     fabric = make_fabric(config.device, config.precision, config.devices)
     training, held, scaling, conditions = _prepare(config, dataset)
@@ -97,7 +101,12 @@ def train(
         first = conditions.apply(seen(training.train_given), len(training.train))
         few = {name: value[:2] for name, value in first.items()}
         build(config).loss(scaling.apply(training.train[:2]), **few)
-    folder = prepare_together(fabric, folder, config, resume, _complete)
+
+    def complete(old: VAE) -> VAE:
+        old = as_it_was(old, folder, BEFORE)
+        return old.replace(divergence=resolved_divergence(old))
+
+    folder = prepare_together(fabric, folder, config, resume, complete)
     if fabric.is_global_zero:
         advice.say([*clocks(dataset), *advice.before(config, training)])
     source = make_source(config, training, scaling, conditions, fabric)
@@ -153,10 +162,6 @@ def _prepare(config: VAE, dataset: Dataset) -> tuple[Dataset, Tensor | None, Sca
     for part in (dataset.train, dataset.test):
         check_support(likelihood, scaling.apply(part), *SCALED)
     return training, held, scaling, Conditions.fit(training.train_given)
-
-
-def _complete(config: VAE) -> VAE:
-    return config.replace(divergence=resolved_divergence(config))
 
 
 def describe(config: VAE) -> str:

@@ -152,7 +152,9 @@ class DiffusionRun(Run):
     def save_latents(self) -> None:
         """Writes nothing: this model has no latents, but paths from noise to data."""
 
-    def encode_file(self, source: str, **options: Any) -> dict[str, np.ndarray]:
+    def encode_file(
+        self, source: str, *, progress: bool = False, **options: Any
+    ) -> dict[str, np.ndarray]:
         raise NotImplementedError(
             "a diffusion model has no encoder; the noise that leads to an x is found by "
             "diffusion.samplers.ddim_inversion(run.model.denoiser, run.model.schedule, x)"

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from manifold_ae.groups import FiniteGroup, Group
 from manifold_ae.training import Checkpoint, write_aside
 
 __all__ = [
+    "as_it_was",
     "existing_checkpoint",
     "group_of",
     "group_record",
@@ -63,6 +64,25 @@ def prepare_folder(
     folder.mkdir(parents=True, exist_ok=True)
     write_aside(path, lambda temporary: temporary.write_text(config.to_toml(), encoding="utf-8"))
     return folder
+
+
+def as_it_was(config: C, folder: Path | None, before: Mapping[str, Any]) -> C:
+    """A configuration with what the run in a folder is older than as it was then.
+
+    Fields that its ``config.toml`` lacks have the default of now where they are not given, which
+    another model would follow from.
+
+    Arguments:
+        before: such fields, and what they are in runs that are older than they.
+    """
+    path = None if folder is None else Path(folder) / "config.toml"
+    if path is None or not path.exists():
+        return config
+    kind = type(config)
+    kept = kind.read(path)
+    older = {name: value for name, value in before.items() if name not in kept}
+    changes = {k: v for k, v in older.items() if getattr(config, k) == getattr(kind, k)}
+    return config.replace(**changes)
 
 
 def prepare_together(

@@ -17,6 +17,7 @@ from manifold_ae.experiments import HAE
 from manifold_ae.models import HomomorphismAutoencoder, likelihoods
 from manifold_ae.run.base import Run
 from manifold_ae.run.files import (
+    as_it_was,
     existing_checkpoint,
     group_of,
     group_record,
@@ -135,7 +136,9 @@ class HAERun(Run):
             arrays["angles"] = labels.numpy()
         save_arrays(self._own_folder() / "latents.npz", arrays)
 
-    def encode_file(self, source: str, **options: Any) -> dict[str, np.ndarray]:
+    def encode_file(
+        self, source: str, *, progress: bool = False, **options: Any
+    ) -> dict[str, np.ndarray]:
         """Latents ``(n, steps + 1, size)`` of all observations of a file of traces."""
         for name, value in options.items():
             raise ValueError(f"{name} = {value!r}: an HAE is given actions alone; leave it out")
@@ -185,7 +188,7 @@ def train(
     Raises:
         ValueError: if the configuration does not fit the data, or the folder holds another run.
     """
-    config = as_it_was(config, folder) if resume else config
+    config = as_it_was(config, folder, BEFORE) if resume else config
     source = load_traces(config) if traces is None else traces
     if config.hold_out != "none" and source.world is None:
         raise ValueError(
@@ -213,7 +216,9 @@ def train(
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         few = source.train[:2]
         build_model(config, group, shape, signal).loss(few.observations, few.actions)
-    folder = prepare_together(fabric, folder, config, resume, lambda old: as_it_was(old, folder))
+    folder = prepare_together(
+        fabric, folder, config, resume, lambda old: as_it_was(old, folder, BEFORE)
+    )
     train = source.train.to(fabric.device)
     schedule = Schedule(config.lr, config.lr_schedule, config.kl_warmup, config.fade)
     ranks = {"rank": fabric.global_rank, "world_size": fabric.world_size}
@@ -249,21 +254,6 @@ def train(
         return trained
 
     return assemble(config, model, last, folder, fabric, make)
-
-
-def as_it_was(config: HAE, folder: Path | None) -> HAE:
-    """A configuration with what the run in a folder is older than as it was then.
-
-    Fields that its ``config.toml`` lacks have the default of now where they are not given, which
-    another model would follow from.
-    """
-    path = None if folder is None else Path(folder) / "config.toml"
-    if path is None or not path.exists():
-        return config
-    kept = HAE.read(path)
-    older = {name: value for name, value in BEFORE.items() if name not in kept}
-    changes = {k: v for k, v in older.items() if getattr(config, k) == getattr(HAE, k)}
-    return config.replace(**changes)
 
 
 def _settle(trained: HAERun, last: Checkpoint, resume: bool) -> None:

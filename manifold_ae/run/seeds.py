@@ -73,12 +73,12 @@ class SeedsRun(Run):
         for _, run in self.each():
             run.save_latents()
 
-    def encode_file(self, source: str, **options: Any) -> dict[str, Any]:
+    def encode_file(self, source: str, *, progress: bool = False, **options: Any) -> dict[str, Any]:
         """What every run makes of a file: the arrays by ``seed-S/NAME``."""
         return {
             f"seed-{seed}/{name}": value
             for seed, run in self.each()
-            for name, value in run.encode_file(source, **options).items()
+            for name, value in run.encode_file(source, progress=progress, **options).items()
         }
 
     def save_samples(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from manifold_ae import manifolds
+from manifold_ae.data import Dataset
 from manifold_ae.data.seeding import generator_for
 from manifold_ae.experiments import VAE
 from manifold_ae.models import (
@@ -14,10 +15,11 @@ from manifold_ae.models import (
     begin_at,
     check_arranges,
     components_locations,
+    has_arrangement,
     spread_locations,
 )
 
-__all__ = ["check_start", "starter"]
+__all__ = ["check_start", "resolved_start", "starter"]
 
 #: Training rows that a start from the data looks at, about.
 STARTED = 2000
@@ -59,6 +61,14 @@ def starter(
         return model
 
     return begun
+
+
+def resolved_start(config: VAE, dataset: Dataset) -> str:
+    """Where encoders begin: with ``"auto"`` as the data's own says, where there is such a start."""
+    if config.start != "auto":
+        return config.start
+    suits = config.network != "circular" and has_arrangement(manifolds.parse(config.manifold))
+    return dataset.default_start if suits else "random"
 
 
 def check_start(config: VAE) -> None:

@@ -20,6 +20,7 @@ from manifold_ae.models import (
     likelihoods,
 )
 from manifold_ae.run.networks import build_networks
+from manifold_ae.run.starting import resolved_start
 
 __all__ = ["build_model", "load_data", "posterior_of", "resolve", "resolved_divergence"]
 
@@ -79,7 +80,8 @@ def resolve(config: VAE, dataset: Dataset) -> VAE:
     if posterior == "auto":
         exact = heat.has_sampler(manifolds.parse(config.manifold))
         posterior = "heat-kernel" if exact else "random-walk"
-    config = config.replace(likelihood=name, scaling=scaling, posterior=posterior)
+    start = resolved_start(config, dataset)
+    config = config.replace(likelihood=name, scaling=scaling, posterior=posterior, start=start)
     return config.replace(divergence=resolved_divergence(config))
 
 

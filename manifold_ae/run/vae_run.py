@@ -20,6 +20,7 @@ from manifold_ae.models import DeltaVAE
 from manifold_ae.run import advice
 from manifold_ae.run.base import Run
 from manifold_ae.run.conditions import Conditions
+from manifold_ae.run.encoding import described, encoded
 from manifold_ae.run.files import save_arrays
 from manifold_ae.run.sequences import likeliest, rate_of, smoothed
 from manifold_ae.run.stopping import validation
@@ -101,46 +102,40 @@ class VAERun(Run):
 
     # ---- use --------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def encode(
         self,
         x: Tensor | np.ndarray,
         *,
         covariates: Tensor | np.ndarray | None = None,
         exposure: Tensor | np.ndarray | None = None,
+        refined: bool = False,
         batch_size: int = 4096,
+        progress: bool = False,
     ) -> dict[str, np.ndarray]:
         """Where raw observations x ``(n, *shape)`` lie, and how sure the model is.
 
         Arguments:
             covariates: raw, ``(n, c)``, where the run was trained with some.
             exposure: raw, ``(n,)``, likewise.
+            refined: by the model's own posterior (``models.refine``) in place of the encoder's,
+                which is an approximation to it and, with few rows, too narrow. Some milliseconds a
+                row; the same at each call.
+            batch_size: rows that the encoder takes at once.
+            progress: show a bar while posteriors are refined.
 
         Returns:
             ``points`` (n, *ambient_shape); ``angles`` (n, k) in radians where the manifold has
             them; ``time`` (n, *time_shape), the posterior's variance; ``standard_deviation``, its
-            root: radians per direction on spheres and tori, the latent's own unit elsewhere.
+            root: radians per direction on spheres and tori, the latent's own unit elsewhere. With
+            ``refined`` also ``radius`` (n,), of the geodesic ball that holds 90 %.
+
+        Raises:
+            NotImplementedError: with ``refined``, as ``models.refine`` does.
         """
         self.model.eval()
         x = torch.as_tensor(x)
-        given = self.given(len(x), covariates=covariates, exposure=exposure)
-        parts = [
-            self.model.posterior_law(
-                self.scaled(x[own]), **{name: value[own] for name, value in given.items()}
-            )
-            for start in range(0, max(1, len(x)), batch_size)
-            for own in [slice(start, start + batch_size)]
-        ]
-        points = torch.cat([q.loc for q in parts]).cpu()  # type: ignore[attr-defined]
-        time = torch.cat([q.time for q in parts]).cpu()  # type: ignore[attr-defined]
-        return self._described(points, time)
-
-    def _described(self, points: Tensor, time: Tensor) -> dict[str, np.ndarray]:
-        """Posteriors by their points and variances, as arrays."""
-        result = {"points": points, "time": time, "standard_deviation": time.sqrt()}
-        if self.model.manifold.angle_names:
-            result["angles"] = self.model.manifold.to_angles(points)
-        return {name: value.numpy() for name, value in result.items()}
+        known = self.given(len(x), covariates=covariates, exposure=exposure)
+        return encoded(self, x, known, refined=refined, batch_size=batch_size, progress=progress)
 
     def smooth(
         self, recording: Recording, *, rate: float | None = None, count: int | None = None
@@ -162,7 +157,7 @@ class VAERun(Run):
         found = smoothed(
             self.model, self.scaled(recording.x), recording, known, rate=rate, count=count
         )
-        return self._described(found.points.cpu(), found.time.cpu())
+        return described(self.model.manifold, found.points.cpu(), found.time.cpu())
 
     def rate(self, recording: Recording, *, count: int | None = None) -> float:
         """The variance per unit of time, of the latents' motion, under which rows are likeliest.
@@ -253,10 +248,7 @@ class VAERun(Run):
         for name in ("best_epoch", "dispersion", "rate"):
             if name in metrics:
                 lines.append(f"{name:>{width}}  {metrics[name]:.6g}")
-        notes = advice.verdict(self.config, metrics)
-        if self.dataset is not None:
-            notes = advice.before(self.config, validation(self.config, self.dataset)[0]) + notes
-        return "\n".join([*lines, *notes])
+        return "\n".join([*lines, *advice.verdict(self.config, metrics)])
 
     # ---- files ------------------------------------------------------------------------------
 
@@ -284,7 +276,7 @@ class VAERun(Run):
         part = np.full(len(dataset.train), "train", "<U10")
         if held is not None:
             part[held.numpy()] = "validation"
-        encoded = [
+        parts = [
             {**self.encode(x, **seen(given)), "rows": rows.numpy(), "part": which}
             | ({} if labels is None else {"labels": labels.numpy()})
             for x, given, rows, labels, which in (
@@ -306,7 +298,7 @@ class VAERun(Run):
         ]
         save_arrays(
             folder / "latents.npz",
-            {name: np.concatenate([own[name] for own in encoded]) for name in encoded[0]},
+            {name: np.concatenate([own[name] for own in parts]) for name in parts[0]},
         )
 
     def encode_file(
@@ -314,8 +306,10 @@ class VAERun(Run):
         source: str,
         *,
         smooth: bool = False,
+        refined: bool = False,
         rate: float | None = None,
         count: int | None = None,
+        progress: bool = False,
         **options: Any,
     ) -> dict[str, np.ndarray]:
         """``encode`` of a whole file, or of all rows of a data set, with row numbers.
@@ -324,11 +318,18 @@ class VAERun(Run):
             source: a file, read as the one that was trained on was, or a data set's name.
             smooth: take every row's neighbours in time into account; then ``rate`` and ``count``
                 are those of the method of that name.
+            refined: as in ``encode``; so also ``progress``.
             options: ``covariates``, ``exposure``, ``groups``, ``times``: what holds them there, if
                 that is another.
         """
         if not smooth and (rate is not None or count is not None):
             raise ValueError("rate and count are those of smoothing: ask for smooth (--smooth)")
+        if smooth and refined:
+            raise ValueError(
+                "smooth and refined are two posteriors, given all rows and given each alone, and "
+                "the encoder has no part in either: ask for one of them"
+            )
+        how: dict[str, Any] = {"refined": refined, "progress": progress}
         if source in data.names():
             if smooth:
                 raise ValueError(f"{source!r} is no recording: its rows have no order in time")
@@ -336,15 +337,15 @@ class VAERun(Run):
             x = torch.cat([dataset.train, dataset.test])
             rows = torch.cat([dataset.train_rows, dataset.test_rows]).numpy()
             part = np.repeat(["train", "test"], [len(dataset.train), len(dataset.test)])
-            return {**self.encode(x), "rows": rows, "part": part}
+            return {**self.encode(x, **how), "rows": rows, "part": part}
         recording = data.read(source, like=self.columns, **options)
-        encoded = (
+        found = (
             self.smooth(recording, rate=rate, count=count)
             if smooth
-            else self.encode(recording.x, **seen(recording.given))
+            else self.encode(recording.x, **how, **seen(recording.given))
         )
         labels = {} if recording.labels is None else {"labels": recording.labels.numpy()}
-        return {**encoded, "rows": np.arange(len(recording)), **labels}
+        return {**found, "rows": np.arange(len(recording)), **labels}
 
     def save_samples(
         self, n: int, path: Path, *, seed: int = 0, progress: bool = False, **options: Any

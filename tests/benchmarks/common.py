@@ -57,9 +57,9 @@ def has(path: Path, wanted: dict[str, Any]) -> bool:
 def add(path: Path, run: dict[str, Any], summary: Callable[[list[Any]], Any], **said: Any) -> None:
     """Put a run into a file, whoever else writes to it, and the summary of all runs.
 
-    A run of the same kind, rows, gain, seed and start that came before it stays alone.
+    A run of the same kind, rows, gain, steps, seed and start that came before it stays alone.
     """
-    names = ("kind", "samples", "gain", "seed", "start")
+    names = ("kind", "samples", "gain", "steps", "seed", "start")
     own = {name: run[name] for name in names if name in run}
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manifold_ae.manifolds import Euclidean, Manifold
+from manifold_ae.manifolds import Manifold
 from manifold_ae.models.delta_vae import DeltaVAE
 from manifold_ae.models.lattices import Lattice
+from manifold_ae.models.refinement import variance_about
 from manifold_ae.models.smoothing.chain import RESOLVED, forward_backward
 from manifold_ae.models.smoothing.recording import Recording
 
@@ -156,17 +157,5 @@ def moments(manifold: Manifold, points: Tensor, log_gamma: Tensor) -> tuple[Tens
             if step.abs().max() < 1e-7:
                 break
         means.append(m)
-        times.append(_variance(manifold, m, y, w))
+        times.append(variance_about(manifold, y.unsqueeze(1), w.mT, m))
     return torch.cat(means), torch.cat(times)
-
-
-def _variance(manifold: Manifold, m: Tensor, y: Tensor, w: Tensor) -> Tensor:
-    """E|log_m y|² per direction, ``(n, *time_shape)``, for m ``(n, …)``, y ``(k, …)``, w (n, k)."""
-    factors = getattr(manifold, "factors", None)
-    if factors is not None:
-        triples = zip(factors, manifold.split(m), manifold.split(y), strict=True)  # type: ignore[attr-defined]
-        return torch.cat([_variance(*three, w).reshape(len(m), -1) for three in triples], -1)
-    if isinstance(manifold, Euclidean):
-        return torch.einsum("nk,nkd->nd", w, (y - m.unsqueeze(1)).square())
-    distance = manifold.dist(m.unsqueeze(1), y)
-    return (w * distance.square()).sum(1) / manifold.dim

@@ -14,8 +14,9 @@ where the posterior is much narrower than that, no region covers.
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,16 +25,18 @@ from manifold_ae import heat
 from manifold_ae.data.given import SEEN
 from manifold_ae.data.seeding import generator_for
 from manifold_ae.distributions import HeatKernel
-from manifold_ae.manifolds import Manifold
+from manifold_ae.manifolds import Manifold, Product
 from manifold_ae.metrics import align_latents
 from manifold_ae.metrics.distances import gap
-from manifold_ae.models import DeltaVAE, refine
+from manifold_ae.models import DeltaVAE, WeightedPosterior, refine
 
 if TYPE_CHECKING:
     from manifold_ae.run.vae_run import VAERun
 
 __all__ = ["Calibration", "Regions", "as_points", "calibrate", "regions"]
 
+#: Angles beyond this, in radians, may be degrees: twice round.
+TURN = 4 * math.pi
 #: Draws whose distances stand in for a radial law that is not tabulated.
 DRAWS = 2000
 #: Rows whose posteriors are refined at once, and the most on which the alignment is found.
@@ -49,6 +52,30 @@ class Regions:
     radius: Tensor
 
 
+class Part(NamedTuple):
+    """Those factors of a product that true positions tell of: the manifold, and their numbers."""
+
+    manifold: Manifold
+    factors: tuple[int, ...]
+
+    def of(self, whole: Manifold, x: Tensor) -> Tensor:
+        """The part of points of the whole, ``(*, *ambient_shape)``."""
+        if self.manifold is whole:
+            return x
+        parts = [whole.split(x)[k] for k in self.factors]  # type: ignore[attr-defined]
+        return self.manifold.join(parts) if len(parts) > 1 else parts[0]  # type: ignore[attr-defined]
+
+
+def part_with_angles(M: Manifold) -> Part:
+    """The factors that have angles, where others have none, as a nuisance beside an angle."""
+    factors = getattr(M, "factors", ())
+    held = tuple(k for k, factor in enumerate(factors) if factor.angle_names)
+    if not held or len(held) == len(factors):
+        return Part(M, held)
+    own = [factors[k] for k in held]
+    return Part(Product(*own) if len(own) > 1 else own[0], held)
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What part of the true positions regions hold, and how far off their centres are.
@@ -61,6 +88,7 @@ class Calibration:
         mean_radius: of the regions.
         refined: the same figures of the model's own posterior; None where it was not asked for.
         isometry: by which latents were carried to true positions, in words.
+        part: the factors that were judged, of a product of whose others nothing is known.
     """
 
     level: float
@@ -71,6 +99,7 @@ class Calibration:
     mean_radius: float
     refined: dict[str, float] | None
     isometry: str
+    part: str | None = None
 
     def record(self) -> dict[str, Any]:
         """The figures, for ``metrics.json``."""
@@ -89,7 +118,8 @@ class Calibration:
                 f"Those of the model's own posterior hold {100 * self.refined['coverage']:.1f} %, "
                 f"off by {self.refined['mean_error']:.3g}, radii {self.refined['mean_radius']:.3g}."
             )
-        lines.append(f"Latents to true positions: {self.isometry}.")
+        judged = "" if self.part is None else f" of {self.part} alone, all that has angles"
+        lines.append(f"Latents to true positions{judged}: {self.isometry}.")
         return " ".join(lines)
 
 
@@ -104,6 +134,13 @@ def as_points(M: Manifold, truth: Tensor, name: str = "truth") -> Tensor:
         return truth
     k = len(M.angle_names)
     if k and (truth.shape[1:] == (k,) or (k == 1 and truth.dim() == 1)):
+        largest = truth.abs().max().item() if truth.numel() else 0.0
+        if largest > TURN:
+            warnings.warn(
+                f"{name} reaches {largest:.6g}, taken as radians: if these are degrees, give "
+                "numpy.deg2rad of them",
+                stacklevel=2,
+            )
         return M.from_angles(truth.reshape(len(truth), k))
     angles = f", or angles (n, {k}) in radians" if k else ""
     raise ValueError(
@@ -119,6 +156,7 @@ def regions(
     *,
     level: float = 0.9,
     refined: bool = False,
+    part: Part | None = None,
     num_samples: int = 500,
     generator: torch.Generator | None = None,
     **given: Any,
@@ -126,34 +164,40 @@ def regions(
     """The region of every row of scaled observations x, on the CPU in float64.
 
     Arguments:
+        part: the factors of a product whose regions are wanted; by default all of the manifold.
         refined: of the model's own posterior, by ``num_samples`` weighted points a row.
         given: covariates and exposure of the rows, where the model takes them.
     """
     M = model.manifold
+    part = Part(M, ()) if part is None else part
     centres, radii = [], []
     for start in range(0, len(x), ROWS):
         some = {name: value[start : start + ROWS] for name, value in given.items()}
         batch = x[start : start + ROWS]
         if refined:
             own = refine(model, batch, num_samples=num_samples, generator=generator, **some)
-            centre, radius = own.centre, own.radius(level)
+            centre, points = part.of(M, own.centre), part.of(M, own.points)
+            own = WeightedPosterior(part.manifold, centre, points, own.weights)
+            radius = own.radius(level)
         else:
             law: Any = model.posterior_law(batch, **some)
-            centre, radius = law.loc, _radius(law, level, generator)
+            centre, radius = part.of(M, law.loc), _radius(law, level, part, generator)
         centres.append(centre.cpu().double())
         radii.append(radius.cpu().double())
-    return Regions(M, M.projx(torch.cat(centres)), torch.cat(radii))
+    return Regions(part.manifold, part.manifold.projx(torch.cat(centres)), torch.cat(radii))
 
 
-def _radius(law: Any, level: float, generator: torch.Generator | None) -> Tensor:
+def _radius(law: Any, level: float, part: Part, generator: torch.Generator | None) -> Tensor:
     """The radius of the law's region: by its radial law where that is tabulated, else by draws."""
-    if isinstance(law, HeatKernel):
+    if isinstance(law, HeatKernel) and part.manifold is law.manifold:
         try:
             return heat.radial_quantile(law.manifold, level, law.time)
         except NotImplementedError:
             pass
-    draws = law.sample((DRAWS,), generator=generator)
-    return gap(law.manifold, draws, law.loc.expand_as(draws)).quantile(level, dim=0)
+    draws, loc = (
+        part.of(law.manifold, x) for x in (law.sample((DRAWS,), generator=generator), law.loc)
+    )
+    return gap(part.manifold, draws, loc.expand_as(draws)).quantile(level, dim=0)
 
 
 def judge(found: Regions, carried: Tensor, truth: Tensor) -> dict[str, float]:
@@ -181,38 +225,41 @@ def calibrate(
 
     Arguments:
         truth: true positions of all rows of the data, in their order there: points
-            ``(n, *ambient_shape)`` or angles ``(n, k)``; by default the labels of the data.
+            ``(n, *ambient_shape)`` or angles ``(n, k)``; by default the labels of the data. Of a
+            product some factors of which have no angles, as a nuisance, angles tell of the others,
+            and these are judged alone.
         level: p, of the regions.
         refined: whether to judge the model's own posterior too.
 
     Raises:
         ValueError: if there are no labels, or they are no positions.
-        NotImplementedError: for manifolds whose isometries are not known; with ``refined``, for
-            those with more than one time.
+        NotImplementedError: for manifolds whose isometries are not known; with ``refined``, as
+            ``models.refine`` does.
     """
     if not 0 < level < 1:
         raise ValueError(f"level = {level!r}: expected a probability between 0 and 1")
     run.model.eval()
     dataset, M = run.data(), run.model.manifold
-    train, test = _positions(run, truth)
+    part, train, test = _positions(run, truth)
     kept = slice(0, ALIGNED)
     generator = generator_for("calibration", run.config.seed, device=run.device)
 
-    def of(part: str, refined: bool, rows: slice = slice(None)) -> Regions:
-        x, known = getattr(dataset, part)[rows], getattr(dataset, f"{part}_given")
+    def of(which: str, refined: bool, rows: slice = slice(None)) -> Regions:
+        x, known = getattr(dataset, which)[rows], getattr(dataset, f"{which}_given")
         own = {name: known[name][rows] for name in SEEN if name in known}
         return regions(
             run.model,
             run.scaled(x),
             level=level,
             refined=refined,
+            part=part,
             num_samples=num_samples,
             generator=generator,
             **run.given(len(x), **own),
         )
 
     def judged(refined: bool) -> tuple[dict[str, float], str]:
-        aligned = align_latents(M, of("train", refined, kept).centre, train[kept])
+        aligned = align_latents(part.manifold, of("train", refined, kept).centre, train[kept])
         found = of("test", refined)
         return judge(found, aligned.apply(found.centre), test), aligned.words
 
@@ -222,19 +269,22 @@ def calibrate(
         **own,
         refined=judged(True)[0] if refined else None,
         isometry=isometry,
+        part=None if part.manifold is M else repr(part.manifold),
     )
 
 
-def _positions(run: VAERun, truth: Tensor | None) -> tuple[Tensor, Tensor]:
+def _positions(run: VAERun, truth: Tensor | None) -> tuple[Part, Tensor, Tensor]:
+    """What is judged, and the true positions of the rows that were trained and are tested on."""
     dataset, M = run.data(), run.model.manifold
     if truth is not None:
-        points = as_points(M, truth)
-        most = int(max(dataset.train_rows.max(), dataset.test_rows.max())) + 1
-        if len(points) < most:
+        part = _told_of(M, torch.as_tensor(truth))
+        points = as_points(part.manifold, truth)
+        rows = int(max(dataset.train_rows.max(), dataset.test_rows.max())) + 1
+        if len(points) != rows:
             raise ValueError(
-                f"truth has {len(points)} rows, and the data have {most}: one is expected for each"
+                f"truth has {len(points)} rows, and the data have {rows}: one is expected for each"
             )
-        return points[dataset.train_rows], points[dataset.test_rows]
+        return part, points[dataset.train_rows], points[dataset.test_rows]
     if dataset.train_labels is None or dataset.test_labels is None:
         raise ValueError(
             f"data {dataset.name!r} have no labels: give the true positions of all rows, as points "
@@ -245,4 +295,15 @@ def _positions(run: VAERun, truth: Tensor | None) -> tuple[Tensor, Tensor]:
             f"labels of {dataset.name!r} are classes, not positions: give the true positions of "
             "all rows, as points or angles"
         )
-    return as_points(M, dataset.train_labels, "labels"), as_points(M, dataset.test_labels, "labels")
+    part = _told_of(M, dataset.train_labels)
+    train, test = (
+        as_points(part.manifold, labels, "labels")
+        for labels in (dataset.train_labels, dataset.test_labels)
+    )
+    return part, train, test
+
+
+def _told_of(M: Manifold, truth: Tensor) -> Part:
+    """All of M where positions are its points; else those factors that have angles."""
+    whole = tuple(truth.shape[1:]) == tuple(M.ambient_shape)
+    return Part(M, ()) if whole else part_with_angles(M)

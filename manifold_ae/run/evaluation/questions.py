@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from manifold_ae.data.given import SEEN
-from manifold_ae.manifolds import Manifold
 from manifold_ae.metrics import Consistency, consistency
 from manifold_ae.run.base import Run
 from manifold_ae.run.evaluation.calibration import calibrate
@@ -118,17 +117,35 @@ def compare(runs: Mapping[str, Run]) -> Consistency | None:
                 "missing values: train it with the mask, or compare complete rows by "
                 "metrics.align(manifold, a, b)"
             )
-    latents = [torch.from_numpy(one.encode(x, **given)["points"]) for one in own.values()]
+    latents = [
+        torch.from_numpy(one.encode(x, **_taken(name, one, given))["points"])
+        for name, one in own.items()
+    ]
     return consistency(M, latents, names=list(own))
+
+
+def _taken(name: str, run: VAERun, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what is known of rows, what this run was trained with."""
+    conditions = run.conditions
+    wanted = {"covariates": conditions.count > 0, "exposure": conditions.exposure is not None}
+    for key, needed in wanted.items():
+        if needed and key not in given:
+            raise ValueError(
+                f"{name} was trained with {key}, and the data of the first run have none: ask "
+                "the other way round, for the consistency of the first with it"
+            )
+    return {key: value for key, value in given.items() if wanted.get(key)}
 
 
 Question = Callable[[VAERun], Answer]
 
 
 def _coverage(run: VAERun, truth: Tensor | None) -> Answer:
-    M: Manifold = run.model.manifold
-    # The model's own posterior has one variance a row.
-    found = calibrate(run, truth, refined=not M.time_shape)
+    try:
+        found = calibrate(run, truth)
+    except NotImplementedError as error:
+        found = calibrate(run, truth, refined=False)
+        return Answer(found.record(), f"{found.words} The model's own posterior: {error}.")
     return Answer(found.record(), found.words)
 
 
@@ -166,10 +183,21 @@ def _held_out(run: VAERun) -> Answer:
 
 
 def _each(run: Run, option: str, question: Question) -> Answer:
-    """The answer of a run, or of every seed of a group."""
+    """The answer of a run, or of every seed of a group.
+
+    What cannot be told of such a model is an answer too, beside those to other questions.
+    """
+
+    def answered(one: Run) -> Answer:
+        own = _vae(one, option)
+        try:
+            return question(own)
+        except NotImplementedError as error:
+            return Answer({"unknown": str(error)}, f"{option}: not known: {error}.")
+
     if not isinstance(run, SeedsRun):
-        return question(_vae(run, option))
-    found = {name: question(_vae(one, option)) for name, one in _members("", run).items()}
+        return answered(run)
+    found = {name: answered(one) for name, one in _members("", run).items()}
     words = "\n".join(f"{name}: {answer.words}" for name, answer in found.items())
     return Answer({name: answer.record for name, answer in found.items()}, words)
 
@@ -193,7 +221,7 @@ def _vae(run: Run, option: str) -> VAERun:
 
 
 def read_truth(path: str | Path) -> np.ndarray:
-    """True positions in a ``.npy`` file, of any number of axes.
+    """True positions in a ``.npy`` file, or in an ``.npz`` file of one array; of any shape.
 
     Raises:
         ValueError: if it is no such file, or its values are not finite numbers.
@@ -201,10 +229,17 @@ def read_truth(path: str | Path) -> np.ndarray:
     path = Path(path)
     try:
         values = np.load(path, allow_pickle=False)
+        if isinstance(values, np.lib.npyio.NpzFile):
+            with values as archive:
+                if len(archive.files) != 1:
+                    raise ValueError(
+                        f"it holds {', '.join(sorted(archive.files))}: expected one array"
+                    )
+                values = archive[archive.files[0]]
     except FileNotFoundError:
         raise
     except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path}: not an array that numpy.save has written: {error}") from error
+        raise ValueError(f"{path}: no array of true positions: {error}") from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu" or values.size == 0:
         raise ValueError(f"{path}: expected one array of real numbers, the true positions")
     if not np.isfinite(values).all():

@@ -6,14 +6,16 @@ picture of something else) is less likely under it than rows that it makes itsel
 
     p = (1 + #{draws with log p(x') ≤ log p(x)}) / (1 + draws),    x' ∼ the model.
 
-Under the model p is uniform, so that p < α is a false alarm in the part α of all good rows. A
-decoder that knows its training rows too well gives lower log-likelihoods to new good ones; so the
-part of the test rows below α stands beside, which is α where the model is well calibrated.
+Under the model p is uniform, so that p < α is a false alarm in the part α of all good rows. Where
+values are missing, a row is compared with draws of which the same are missing. A decoder that knows
+its training rows too well gives lower log-likelihoods to new good ones; so the part of the test
+rows below α stands beside, which is α where the model is well calibrated.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,8 @@ __all__ = ["OffManifold", "cosmoothing", "off_manifold", "score_rows"]
 
 #: Rows whose log-likelihood is estimated at once.
 ROWS = 500
+#: Draws for each set of values that are missing, at least.
+LEAST_DRAWS = 100
 
 
 @dataclass(frozen=True)
@@ -61,37 +65,53 @@ def score_rows(
     """How surprising scaled observations x ``(n, *event_shape)`` are, beside the model's own.
 
     Arguments:
-        draws: of the model, whose conditions are those of rows of x, taken at random.
+        draws: of the model, whose conditions are those of rows of x, taken at random. They are
+            shared out among the sets of values that are missing together, 100 or more for each.
         num_samples: importance samples of each log-likelihood.
         given: covariates and exposure of the rows, where the model takes them.
 
     Raises:
         ValueError: if x is empty, or there are no draws.
-        NotImplementedError: if the model takes missing values.
     """
     if len(x) == 0 or draws < 1:
         raise ValueError(f"{len(x)} rows and {draws} draws: expected at least one of both")
-    if model.likelihood.masks:
-        raise NotImplementedError(
-            "rows with missing values are likelier than whole ones: train without --missing mask"
-        )
-    index = torch.randint(len(x), (draws,), generator=generator, device=x.device)
-    own_given = {name: value[index] for name, value in given.items()}
-    own = model.sample(draws, noise=True, generator=generator, **own_given)
+    gaps = x.isnan()
+    sets, of_row = torch.unique(gaps.flatten(1), dim=0, return_inverse=True)
+    count = min(draws, max(LEAST_DRAWS, draws // len(sets)))
+    found, p_value, z_score = torch.empty(3, len(x), dtype=torch.float64).unbind()
+    for k in range(len(sets)):
+        rows = (of_row == k).nonzero().squeeze(-1)
+        chosen = rows[torch.randint(len(rows), (count,), generator=generator, device=x.device)]
+        own = model.sample(count, noise=True, generator=generator, **_taken(given, chosen))
+        own = own.masked_fill(gaps[chosen], math.nan)
+        reference = _log_likelihoods(model, own, _taken(given, chosen), num_samples, generator)
+        reference = reference.sort().values
+        mine = _log_likelihoods(model, x[rows], _taken(given, rows), num_samples, generator)
+        below = torch.searchsorted(reference, mine, right=True).double()
+        spread = reference.std() if count > 1 else torch.tensor(math.nan)
+        rows = rows.cpu()
+        found[rows], p_value[rows] = mine, (1 + below) / (1 + count)
+        z_score[rows] = (mine - reference.mean()) / spread
+    return OffManifold(found, p_value, z_score)
 
-    def likelihoods(x: Tensor, given: dict[str, Tensor]) -> Tensor:
-        parts = []
-        for start in range(0, len(x), ROWS):
-            some: dict[str, Any] = {k: v[start : start + ROWS] for k, v in given.items()}
-            batch = x[start : start + ROWS]
-            parts.append(model.log_likelihood(batch, num_samples, generator=generator, **some))
-        return torch.cat(parts).double().cpu()
 
-    reference = likelihoods(own, own_given).sort().values
-    found = likelihoods(x, given)
-    below = torch.searchsorted(reference, found, right=True)
-    spread = reference.std() if draws > 1 else torch.tensor(math.nan)
-    return OffManifold(found, (1 + below) / (1 + draws), (found - reference.mean()) / spread)
+def _taken(given: Mapping[str, Tensor], rows: Tensor) -> dict[str, Any]:
+    return {name: value[rows] for name, value in given.items()}
+
+
+def _log_likelihoods(
+    model: DeltaVAE,
+    x: Tensor,
+    given: Mapping[str, Tensor],
+    num_samples: int,
+    generator: torch.Generator | None,
+) -> Tensor:
+    parts = []
+    for start in range(0, len(x), ROWS):
+        some: dict[str, Any] = {k: v[start : start + ROWS] for k, v in given.items()}
+        batch = x[start : start + ROWS]
+        parts.append(model.log_likelihood(batch, num_samples, generator=generator, **some))
+    return torch.cat(parts).double().cpu()
 
 
 def off_manifold(
@@ -138,15 +158,13 @@ def cosmoothing(run: VAERun, *, folds: int = 5) -> dict[str, float]:
 
     Raises:
         ValueError: if there are fewer features than folds, or fewer than two folds.
-        NotImplementedError: for angles, which have no variance about a mean, and for data with
-            missing values.
+        NotImplementedError: for angles, which have no variance about a mean.
     """
     run.model.eval()
     dataset, likelihood = run.data(), run.model.likelihood
-    if likelihood.planes > 1 or likelihood.masks:
-        what = "data with missing values" if likelihood.masks else f"{likelihood.name!r} data"
+    if likelihood.planes > 1:
         raise NotImplementedError(
-            f"co-smoothing of {what}: it is measured on counts and real numbers, none missing; "
+            f"co-smoothing of {likelihood.name!r} data: it is measured on counts and real numbers; "
             "leave --cosmoothing out"
         )
     features = math.prod(likelihood.event_shape)
@@ -156,26 +174,27 @@ def cosmoothing(run: VAERun, *, folds: int = 5) -> dict[str, float]:
         )
     x, train = run.scaled(dataset.test), run.scaled(dataset.train)
     given, known = _given(run), _given(run, "train")
-    flat = x.flatten(1).double()
+    flat, flat_train = x.flatten(1).double(), train.flatten(1).double()
+    there, there_train = ~flat.isnan(), ~flat_train.isnan()
     exposures = [g.get("exposure", torch.ones(1, device=x.device)).double() for g in (given, known)]
-    rates = (train.flatten(1).double().sum(0) / exposures[1].expand(len(train)).sum()).clamp_min(
-        1e-9
-    )
+    exposed = (there_train * exposures[1].unsqueeze(-1)).sum(0)
+    rates = (flat_train.nansum(0) / exposed).clamp_min(1e-9)
     expected = exposures[0][:, None] * rates
     fold = torch.arange(features, device=x.device) % folds
     gain, squares, baseline = 0.0, 0.0, 0.0
     for k in range(folds):
         held = fold == k
         found = predict_held_out(run.model, x, held.reshape(likelihood.event_shape), **given)
-        values, usual = flat[:, held], expected.expand(len(x), -1)[:, held]
-        squares += (values - found.mean).square().sum().item()
+        seen = there[:, held]
+        values, usual = flat[:, held][seen], expected.expand(len(x), -1)[:, held][seen]
+        squares += (values - found.mean[seen]).square().sum().item()
         baseline += (values - usual).square().sum().item()
         if likelihood.counts:
             poisson = values * usual.log() - usual - torch.lgamma(values + 1)
             gain += (found.log_prob.sum() - poisson.sum()).item()
     result = {"r2": 1 - squares / baseline if baseline > 0 else math.nan}
     if likelihood.counts:
-        result["bits_per_spike"] = gain / (math.log(2) * max(1.0, flat.sum().item()))
+        result["bits_per_spike"] = gain / (math.log(2) * max(1.0, flat.nansum().item()))
     return result
 
 

@@ -4,6 +4,6 @@
 beat. The rule is ``metrics.choose``.
 """
 
-from manifold_ae.run.selection.select import candidates_of, select, table
+from manifold_ae.run.selection.select import candidates_of, next_step, select, table
 
-__all__ = ["candidates_of", "select", "table"]
+__all__ = ["candidates_of", "next_step", "select", "table"]

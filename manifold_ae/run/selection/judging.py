@@ -26,7 +26,7 @@ from manifold_ae.run.files import save_arrays, write_json
 from manifold_ae.run.fingerprint import fingerprint_of, require_same
 from manifold_ae.run.selection.floor import floor
 
-__all__ = ["Judge", "Judged", "shuffled"]
+__all__ = ["Judge", "Judged", "folder_of", "shuffled"]
 
 #: Latents by which coverage and homology are judged.
 ENCODED = 1000
@@ -36,6 +36,11 @@ BATCH = 500
 OVERDISPERSED = 1.2
 #: Excess kurtosis of residuals above which tails are heavy.
 HEAVY = 2.0
+
+
+def folder_of(name: str) -> str:
+    """What a candidate's folder is called."""
+    return name.replace(":", "").replace("*", "x")
 
 
 def shuffled(dataset: Dataset, seed: int) -> Dataset:
@@ -140,7 +145,7 @@ class Judge:
 
     def __call__(self, name: str, M: Manifold) -> Judged:
         """Train and judge a candidate, or read what it reached before."""
-        own = None if self.folder is None else self.folder / name.replace(":", "").replace("*", "x")
+        own = None if self.folder is None else self.folder / folder_of(name)
         done = None if own is None else Judged.read(own, self.dataset.test_rows, self.data)
         if done is not None:
             return done
@@ -203,7 +208,13 @@ class Judge:
         if self.config.landmarks == 0:
             return None
         try:
-            found = metrics.betti_of_latents(M, z.double(), landmarks=self.config.landmarks)
+            most: int | None = self.config.landmarks
+            if M.compact:
+                chance = generator_for("landmarks", self.config.seed)
+                most = metrics.enough_landmarks(M, len(z), most, generator=chance)
+            if most is None:  # too few rows for such a shape
+                return [None for _ in range(1 + min(2, M.dim))]
+            found = metrics.betti_of_latents(M, z.double(), landmarks=most)
         except ModuleNotFoundError:
             return None
         except ValueError:  # latents that do not differ have no scale
@@ -235,7 +246,7 @@ class Judge:
         if here:
             ratio = (torch.cat(here).mean() / torch.cat(there).mean()).item()
             told.append(_overdispersed(ratio, likelihood.name))
-        elif likelihood.name.startswith("gaussian"):
+        elif likelihood.name.startswith("gaussian") and not told[1]:  # of counts, tails say nothing
             told.append(_heavy(metrics.excess_kurtosis(torch.cat(tails))))
         return [f"{line[0].upper()}{line[1:]}." for line in told if line]
 

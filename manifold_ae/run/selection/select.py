@@ -21,10 +21,10 @@ from manifold_ae.manifolds import Manifold
 from manifold_ae.metrics import Candidate, Selection, choose
 from manifold_ae.run import advice, delta_vae
 from manifold_ae.run.files import prepare_folder, write_json
-from manifold_ae.run.selection.judging import Judge, Judged, shuffled
+from manifold_ae.run.selection.judging import Judge, Judged, folder_of, shuffled
 from manifold_ae.run.support import clocks
 
-__all__ = ["candidates_of", "select", "table"]
+__all__ = ["candidates_of", "next_step", "select", "table"]
 
 #: Candidate → its manifold, and the specifications that ask for it.
 Asked = Mapping[str, tuple[Manifold, tuple[str, ...]]]
@@ -160,9 +160,20 @@ def _draw(chosen: Selection, name: str, folder: Path) -> None:
     plots.save(figure, folder / "figures" / "selection.png")
 
 
+def next_step(chosen: Selection, folder: Path, data: str) -> str:
+    """The command by which coordinates come from the answer, where there is one; else none."""
+    if chosen.answer != "one":
+        return ""
+    own = folder / "candidates" / folder_of(chosen.names[0])
+    return f"its coordinates: manifold-ae encode {own} --data {data} --refined -o angles.csv"
+
+
 def table(chosen: Selection) -> str:
     """The table as lines for people; an arrow marks what remains."""
-    head = ("", "dim", "log-likelihood", "behind", "KL by factor", "covered", "Betti", "of it")
+    head = (
+        *("", "dim", "log-likelihood", "behind", "KL by factor"),
+        *("covered", "hole", "Betti", "of it"),
+    )
     lines = [head, *(_line(row) for row in chosen.rows)]
     widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
     return "\n".join(
@@ -187,6 +198,7 @@ def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
         f"{row['behind']:.2f} ± {row['behind_se']:.2f}",
         " ".join(f"{value:.2f}" for value in row["kl"].values()),
         "" if row["coverage"] is None else f"{row['coverage']:.0%}",
+        "" if row["hole"] is None else f"{row['hole']:.1f}",
         betti,
         expected,
     )
