@@ -1,6 +1,7 @@
 """Decoding error and coverage on simulated cells, beside PCA, circular coordinates and the ideal.
 
     python tests/benchmarks/decoding.py docs/results/decoding.json [--kinds ring,so3] [--seeds 3]
+    python tests/benchmarks/decoding.py docs/results/decoding.json --again    (PCA, circular: anew)
     python tests/benchmarks/decoding.py docs/results/decoding.json --figure docs/decoding.png
 
 Cells are tuned to one angle, to two, or to a pose in space; the gain of rates sets the noise.
@@ -24,6 +25,7 @@ import common
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
+from torch import Tensor
 
 from manifold_ae import data, manifolds, metrics, models, plots, run
 from manifold_ae.data import Dataset, Simulation
@@ -95,17 +97,30 @@ def ideal(M: Manifold, recording: Simulation, dataset: Dataset) -> dict[str, flo
     }
 
 
-def coordinates(
-    M: Manifold, fit: Callable[..., Any], recording: Simulation, dataset: Dataset
-) -> dict[str, float]:
-    """The error of angles that a method gives, of the roots of counts, whose variance is even."""
-    assert recording.points is not None
-    train, test = dataset.train.sqrt(), dataset.test.sqrt()
-    found = fit(train, M.dim)
-    truth = recording.points.double()
-    aligned = metrics.align(M, M.from_angles(found(train)), truth[dataset.train_rows])
-    carried = aligned.apply(M.from_angles(found(test)))
-    return {"error": M.dist(carried, truth[dataset.test_rows]).mean().item()}
+#: What stands beside that gives angles.
+BESIDE: dict[str, Callable[..., Any]] = {
+    "pca": metrics.PrincipalAngles.fit,
+    "circular": metrics.CircularCoordinates.fit,
+}
+
+
+def beside(M: Manifold, x: Tensor, at: Tensor, y: Tensor, truth: Tensor) -> dict[str, Any]:
+    """Errors of angles that other methods give, of the roots of counts, whose variance is even.
+
+    Arguments:
+        x: counts that are fitted to, at points ``at``; y: others, at points ``truth``.
+    """
+    found: dict[str, Any] = {}
+    for name, fit in BESIDE.items():
+        try:
+            angles = fit(x.sqrt(), M.dim)
+        except (ModuleNotFoundError, ValueError) as error:
+            found[name] = {"error": None, "why": str(error)}
+            continue
+        aligned = metrics.align(M, M.from_angles(angles(x.sqrt())), at.double())
+        carried = aligned.apply(M.from_angles(angles(y.sqrt())))
+        found[name] = {"error": M.dist(carried, truth.double()).mean().item()}
+    return found
 
 
 def components(M: Manifold, recording: Simulation, dataset: Dataset, seed: int) -> dict[str, float]:
@@ -139,13 +154,27 @@ def learned(config: VAE, recording: Simulation, dataset: Dataset) -> dict[str, d
     }
 
 
-def measure(kind: str, n: int, gain: float, seed: int, steps: int) -> dict[str, Any]:
+def recorded(kind: str, n: int, gain: float, seed: int) -> tuple[Simulation, Dataset, Manifold]:
     recording = data.simulate(kind, n + TEST_ROWS, seed=seed, gain=gain)
     assert recording.manifold is not None
-    M = manifolds.parse(recording.manifold)
     dataset = data.from_array(
         recording.x.numpy(), name=kind, test_fraction=TEST_ROWS / (n + TEST_ROWS), seed=seed
     )
+    return recording, dataset, manifolds.parse(recording.manifold)
+
+
+def others(M: Manifold, recording: Simulation, dataset: Dataset) -> dict[str, Any]:
+    """Of manifolds of angles, ``beside``."""
+    if not isinstance(M, FlatTorus):
+        return {}
+    assert recording.points is not None
+    at, truth = (recording.points[rows] for rows in (dataset.train_rows, dataset.test_rows))
+    return beside(M, dataset.train, at, dataset.test, truth)
+
+
+def measure(kind: str, n: int, gain: float, seed: int, steps: int) -> dict[str, Any]:
+    recording, dataset, M = recorded(kind, n, gain, seed)
+    assert recording.manifold is not None
     start = time.process_time()
     config = configured(kind, recording.manifold, len(dataset.train), seed, steps)
     row: dict[str, Any] = {"kind": kind, "samples": n, "gain": gain, "seed": seed}
@@ -153,13 +182,18 @@ def measure(kind: str, n: int, gain: float, seed: int, steps: int) -> dict[str, 
     row["seconds"] = time.process_time() - start
     row["ideal"] = ideal(M, recording, dataset)
     row["components"] = components(M, recording, dataset, seed)
-    if isinstance(M, FlatTorus):
-        row["pca"] = coordinates(M, metrics.PrincipalAngles.fit, recording, dataset)
-        try:
-            row["circular"] = coordinates(M, metrics.CircularCoordinates.fit, recording, dataset)
-        except (ModuleNotFoundError, ValueError) as error:
-            row["circular"] = {"error": None, "why": str(error)}
-    return row
+    return row | others(M, recording, dataset)
+
+
+def again(path: Path) -> None:
+    """What stands beside, anew, for all rows of a file."""
+    content = common.read(path)
+    for row in content["runs"]:
+        recording, dataset, M = recorded(row["kind"], row["samples"], row["gain"], row["seed"])
+        row |= others(M, recording, dataset)
+        content["summary"] = summary(content["runs"])
+        common.keep(path, content)
+        print({key: row[key] for key in ("kind", "samples", "gain", "seed", *BESIDE) if key in row})
 
 
 METHODS = ("vae", "vae_refined", "components", "pca", "circular", "ideal")
@@ -250,10 +284,14 @@ def main() -> None:
     parser.add_argument("path", type=Path)
     parser.add_argument("--kinds", default="ring,torus,so3")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--again", action="store_true")
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
     if options.figure is not None:
         figure(options.path, options.figure)
+        return
+    if options.again:
+        again(options.path)
         return
     torch.set_num_threads(1)
     for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):

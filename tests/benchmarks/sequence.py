@@ -2,6 +2,7 @@ r"""What neighbours in time are worth: decoding with and without the prior along
 
     python tests/benchmarks/sequence.py docs/results/sequence.json [--kinds ring,torus] [--seeds 3]
         [--samples 100,1000] [--gains 1,0.3,0.1]
+    python tests/benchmarks/sequence.py docs/results/sequence.json --again    (PCA, circular: anew)
     python tests/benchmarks/sequence.py docs/results/sequence.json --figure FILE.png
 
 Cells tuned to a ring or a torus while the position moves as Brownian motion of variance 0.1 rad² a
@@ -32,12 +33,12 @@ from typing import Any
 
 import common
 import torch
-from decoding import KINDS, configured, in_degrees
+from decoding import BESIDE, KINDS, beside, configured, in_degrees
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from manifold_ae import data, manifolds, metrics, plots, run
-from manifold_ae.data import Recording, Simulation
+from manifold_ae.data import Dataset, Recording, Simulation
 from manifold_ae.manifolds import Manifold
 from manifold_ae.models import forward_backward, lattice
 from manifold_ae.models.smoothing import moments
@@ -58,7 +59,7 @@ COLUMNS = {
     "limit": ("limit of a row", ("0.4", "-", "")),
     "limit_smoothed": ("limit of all rows", ("0.4", "--", "")),
 }
-ERRORS = ("encoder", "encoder_sequence", *COLUMNS)
+ERRORS = ("encoder", "encoder_sequence", *COLUMNS, *BESIDE)
 
 
 def recording(simulation: Simulation) -> Recording:
@@ -89,17 +90,43 @@ def error(M: Manifold, z: Tensor, truth: Tensor) -> float:
     return M.dist(z.double(), truth.double()).mean().item()
 
 
-def one(kind: str, samples: int, gain: float, seed: int) -> dict[str, Any]:
+def recorded(
+    kind: str, samples: int, gain: float, seed: int
+) -> tuple[Simulation, Simulation, Dataset]:
+    """A recording to train on, another of the same cells, and the former's data set."""
     options: dict[str, Any] = {"smooth": True, "rate": RATE, "gain": gain}
     first = data.simulate(kind, round(samples / (1 - TEST_FRACTION)), seed=seed, **options)
     second = data.simulate(kind, HELD, seed=seed + 10_000, population=seed, **options)
-    assert first.manifold is not None and first.points is not None and second.points is not None
-    M, count = manifolds.parse(first.manifold), POINTS[first.manifold]
     dataset = data.from_array(
         first.x, split="blocks", test_fraction=TEST_FRACTION, times=first.times
     )
+    return first, second, dataset
+
+
+def others(first: Simulation, second: Simulation, dataset: Dataset) -> dict[str, float]:
+    """Errors of what stands beside, which takes each row alone."""
+    assert first.manifold is not None and first.points is not None and second.points is not None
+    M, at = manifolds.parse(first.manifold), first.points[dataset.train_rows]
+    found = beside(M, dataset.train, at, second.x, second.points)
+    return {name: math.nan if f["error"] is None else f["error"] for name, f in found.items()}
+
+
+def again(path: Path) -> None:
+    """What stands beside, anew, for all rows of a file."""
+    content = common.read(path)
+    for row in content["runs"]:
+        row |= others(*recorded(row["kind"], row["samples"], row["gain"], row["seed"]))
+        print({key: row[key] for key in ("kind", "samples", "gain", "seed", *BESIDE)})
+    content["summary"] = summary(content["runs"])
+    common.keep(path, content)
+
+
+def one(kind: str, samples: int, gain: float, seed: int) -> dict[str, Any]:
+    first, second, dataset = recorded(kind, samples, gain, seed)
+    assert first.manifold is not None and first.points is not None and second.points is not None
+    M, count = manifolds.parse(first.manifold), POINTS[first.manifold]
     row: dict[str, Any] = {"kind": kind, "samples": samples, "gain": gain, "seed": seed}
-    row |= limits(M, second)
+    row |= limits(M, second) | others(first, second, dataset)
     common_settings = configured(kind, first.manifold, len(dataset.train), seed, KINDS[kind][2])
     for name, window in (("", 0), ("_sequence", WINDOW)):
         begin = time.process_time()
@@ -180,8 +207,12 @@ def main() -> None:
     parser.add_argument("--gains", default="1,0.3,0.1")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
+    parser.add_argument("--again", action="store_true", help="PCA and circular coordinates anew.")
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
+    if options.again:
+        again(options.path)
+        return
     if options.figure is not None:
         figure(options.path, options.figure)
         return
