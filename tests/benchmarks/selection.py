@@ -119,6 +119,8 @@ def main() -> None:
     settings: dict[str, Any] = {"test_fraction": 0.25}
     settings |= dict(Select.parse_setting(setting) for setting in options.set)
     defaults = Select(manifolds=MANIFOLDS, landmarks=0, **settings).to_mapping()
+    for own in ("data", "likelihood"):  # each recording's
+        del defaults[own]
     about = {"rows": options.rows, "settings": defaults}
     content: dict[str, Any] = {**about, "machine": common.machine("cpu"), "runs": []}
     if options.output is not None and options.output.exists():
