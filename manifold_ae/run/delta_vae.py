@@ -9,6 +9,7 @@ from torch import Tensor
 
 from manifold_ae import data
 from manifold_ae.data import Columns, Dataset, Scaling
+from manifold_ae.data.seeding import generator_for
 from manifold_ae.experiments import VAE
 from manifold_ae.models import DeltaVAE, likelihoods
 from manifold_ae.run import advice
@@ -18,7 +19,7 @@ from manifold_ae.run.files import as_it_was, prepare_together
 from manifold_ae.run.fingerprint import fingerprint_of
 from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
 from manifold_ae.run.sequences import time_unit, windows_of
-from manifold_ae.run.starting import check_start, starter
+from manifold_ae.run.starting import STARTED, check_start, starter
 from manifold_ae.run.stopping import patience, validation
 from manifold_ae.run.support import check_observed, check_support, clocks
 from manifold_ae.run.trials import train_together
@@ -93,6 +94,9 @@ def train(
         )
 
     def rows() -> Any:
+        if training.draw is not None:
+            generator = generator_for("start", config.seed)
+            return scaling.apply(training.draw(STARTED, generator=generator)[0])
         given = conditions.apply(seen(training.train_given), len(training.train))
         return data.batch_of(scaling.apply(training.train), given)
 

@@ -19,7 +19,7 @@ from manifold_ae.models import (
     spread_locations,
 )
 
-__all__ = ["check_start", "resolved_start", "starter"]
+__all__ = ["STARTED", "check_start", "resolved_start", "starter"]
 
 #: Training rows that a start from the data looks at, about.
 STARTED = 2000

@@ -65,6 +65,7 @@ TRAINED: dict[str, dict[str, Any]] = {
     "time 0.3": {"initial_time": 0.3},
     "time 1": {"initial_time": 1.0},
     "restarts": {"restarts": 4},
+    "components": {"start": "components"},
     "importance 5": {"num_importance": 5},
     "importance 20": {"num_importance": 20},
     "curriculum": {},
@@ -77,7 +78,7 @@ TOROIDAL: dict[str, int | None] = {"toroidal": None, "toroidal of components": 4
 #: Parts of a run: an epoch of the configuration, after which a trial may be judged.
 EPOCHS = 10
 METHODS = {
-    "map": ("published", "restarts", "circular", *TOROIDAL),
+    "map": ("published", "restarts", "components", "circular", *TOROIDAL),
     # On one wave there is nothing to grow to.
     "cures": tuple(name for name in TRAINED if name != "curriculum"),
 }

@@ -1,15 +1,16 @@
 """The simple periodic picture on the flat torus: how often single runs fail, and restarts.
 
     python tests/benchmarks/simple_picture.py single|restarts [--output FILE.json]
+        [--start components]
 
 The picture (cos θ + cos φ)/2 of 64 × 64 pixels, translated at random, under a Gaussian of unit
 variance. With the true decoder no ELBO exceeds −2048 log 2π + 2 log(e^{-512} I₀(512)) = −3772.05;
 Pérez Rey et al. (2019), Table 2, report −3813.00 ± 5.16.
 
 ``single``: runs of 500 steps, judged by the determinant of the encoder's winding matrix: ±1 is a
-homeomorphism. ``restarts``: master seeds, 3,000 steps each, going on from the best of R trials of
-150 steps by training ELBO. What FILE has of the same settings is kept, so that a run goes on where
-it was stopped.
+homeomorphism. They begin at random weights, or where ``--start`` says. ``restarts``: master seeds,
+3,000 steps each, going on from the best of R trials of 150 steps by training ELBO. What FILE has of
+the same settings is kept, so that a run goes on where it was stopped.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from scipy.special import ive
 from tqdm import tqdm
 
 from manifold_ae import run
-from manifold_ae.experiments import VAE
+from manifold_ae.experiments import STARTS, VAE
 from manifold_ae.run.paper import winding_determinant
 
 LIMIT = -2048 * math.log(2 * math.pi) + 2 * math.log(float(ive(0, 512)))
@@ -59,10 +60,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="20 single runs or 10 master seeds by default")
     parser.add_argument("--restarts", type=int, default=8)
     parser.add_argument("--epochs", type=int, help="of 50 steps; 10 and 60 by default")
+    parser.add_argument("--start", choices=STARTS[1:], default="random")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    base = BASE.replace(device=arguments.device)
+    base = BASE.replace(device=arguments.device, start=arguments.start)
     if arguments.what == "single":
         seeds = range(arguments.seeds or 20)
         single = base.replace(epochs=arguments.epochs or 10, lr_schedule="one-cycle", kl_warmup=0.1)
@@ -91,9 +93,10 @@ def main() -> None:
     common.write(arguments.output, summary(arguments.what, configs[0], runs))
 
 
-def settings(config: VAE) -> dict[str, int]:
+def settings(config: VAE) -> dict[str, Any]:
     """What a file is told from others by."""
     return {
+        "start": config.start,
         "steps": config.epochs * config.steps_per_epoch,
         "restarts": config.restarts,
         "steps_of_a_trial": config.restart_epochs * config.steps_per_epoch,
@@ -117,7 +120,8 @@ def summary(what: str, config: VAE, runs: list[dict[str, Any]]) -> dict[str, Any
         for name, wanted in (("homeomorphisms", True), ("failures", False))
     }
     return {
-        "command": f"python tests/benchmarks/simple_picture.py {what}",
+        "command": f"python tests/benchmarks/simple_picture.py {what}"
+        + (f" --start {config.start}" if config.start != "random" else ""),
         "machine": common.machine(config.device),
         "limit": LIMIT,
         "published_elbo": "-3813.00 ± 5.16",
