@@ -46,8 +46,8 @@ def few_rows(config: VAE, dataset: Dataset) -> str:
     return (
         f"{len(dataset.train)} rows to train on are few for {config.manifold} (dimension "
         f"{manifold.dim}): below about {wanted}, networks learn noise by heart, and regions hold "
-        "less than they say; compare with principal components, try --patience 20, and trust the "
-        "held-out log-likelihood alone"
+        "less than they say; compare with principal components, try --patience 20, and let "
+        "encode --refined say where rows are and how sure that is"
     )
 
 
