@@ -193,11 +193,11 @@ for n, steps in ((50, 900), (100, 900), (100, 150), (1000, 900), (10_000, 900)):
 # Both have the noise of counts; PCA has also an egg for a circle, since the cells' directions and
 # rates are not evenly spread, and more samples do not mend that. The ΔVAE begins at these same two
 # components, learns the tuning, and comes near to the limit. `refined` asks the posterior that its
-# decoder and prior imply in place of the encoder's, which only approximates it: angles are nearer to
-# the truth, and radii hold more, 90 % of which they should. What speaks for PCA: it takes no time
-# and has no settings. From few samples a ΔVAE learns noise by heart, and then its radius is too
-# small; fewer steps help. The table has one draw of rows for each number; more, on other cells, are
-# [among the results](../results/decoding.md).
+# decoder and prior imply in place of the encoder's, which only approximates it: angles are nearer
+# to the truth, and radii hold more, of the 90 % that they should. What speaks for PCA: it takes no
+# time and has no settings. From few samples a ΔVAE learns noise by heart, and then its radius is
+# too small; fewer steps help. The table has one draw of rows for each number; more, on other cells,
+# are [among the results](../results/decoding.md).
 #
 # ## Next
 #

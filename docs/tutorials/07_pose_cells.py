@@ -131,6 +131,6 @@ for name, refined in (("encoder's", False), ("model's own", True)):
 # The encoder's radii are too small: it is one function for all samples, and its places are off by
 # more than it says. What decoder and prior imply together needs no encoder, and is asked for by
 # `refined=True`: some milliseconds a sample, with centres that are nearer to the truth, and radii
-# that [hold what they say](../results/decoding.md). Both are right only if the map is. That training
-# began at components is no proof of that: where in doubt train several, and keep the best by the
-# held-out `score`.
+# that [hold what they say](../results/decoding.md). Both are right only if the map is. That
+# training began at components is no proof of that: where in doubt train several, and keep the best
+# by the held-out `score`.
