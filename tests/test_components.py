@@ -9,6 +9,7 @@ from manifold_ae.experiments import VAE
 from manifold_ae.manifolds import Manifold, Sphere
 from manifold_ae.models import arranged, check_arranges, has_arrangement
 from manifold_ae.models.components import Frame, components_locations
+from manifold_ae.run.paper import winding_determinant
 from manifold_ae.run.starting import starter
 from manifold_ae.run.vae_model import build_model, resolve
 
@@ -112,6 +113,15 @@ def test_data_of_ones_own_begin_at_components_where_there_are_any():
     assert resolve(config.replace(start="spread"), own).start == "spread"
     circular = config.replace(network="circular", manifold="torus:2")
     assert resolve(circular, own).start == "random"
+
+
+def test_translations_are_wound_around_the_torus_before_training():
+    """Of pictures that are drawn afresh, as many are looked at as of others."""
+    config = VAE(
+        manifold="torus:2", data="torus", start="components", epochs=1, restart_epochs=1,
+        steps_per_epoch=1, lr=1e-9, encoder_hidden=(128,), decoder_hidden=(8,), device="cpu",
+    )  # fmt: skip
+    assert abs(winding_determinant(run.train(config, progress=False)) or 0) == 1
 
 
 def test_a_run_of_before_there_was_a_choice_goes_on_as_it_was(tmp_path):
