@@ -177,6 +177,30 @@ def test_an_untrained_encoder_places_counts_about_where_they_belong():
     assert errors["components"] < 0.8 < 1.1 < errors["spread"]
 
 
+def test_components_are_not_those_of_gaps_exposure_or_covariates():
+    """Each of the three moves counts more than the angle does."""
+    recording = data.simulate("ring", 600, seed=0)
+    assert recording.points is not None
+    x, exposure = recording.x, torch.exp(torch.randn(600, generator=generator()))
+    batch = (torch.arange(600) % 2).float()
+    x = torch.poisson(x * exposure[:, None] * (1 + 4 * batch[:, None]), generator=generator(1))
+    x[::3, :10] = torch.nan
+    dataset = data.from_array(
+        x.numpy(), name="ring", missing="mask", covariates=batch[:, None].numpy(),
+        exposure=exposure.numpy(), test_fraction=0.1,
+    )  # fmt: skip
+    config = VAE(
+        manifold="circle", likelihood="poisson", encoder_hidden=(64,), decoder_hidden=(16,),
+        lr=1e-9, epochs=1, restart_epochs=1, device="cpu",
+    )  # fmt: skip
+    trained = run.train(config, dataset=dataset, progress=False)
+    assert trained.config.start == "components"
+    given = {name: dataset.train_given[name] for name in ("covariates", "exposure")}
+    z = torch.from_numpy(trained.encode(dataset.train, **given)["points"]).double()
+    truth = recording.points[dataset.train_rows].double()
+    assert metrics.align(manifolds.FlatTorus(1), z, truth).mean_distance < 0.4
+
+
 def test_training_repeats_and_goes_on_from_components(tmp_path):
     recording = data.simulate("ring", 120, seed=1)
     dataset = data.from_array(recording.x.numpy(), name="ring")

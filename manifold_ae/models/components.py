@@ -174,7 +174,7 @@ def components_locations(
 
     Arguments:
         model: a ``DeltaVAE`` whose head reads the location from features.
-        x: the data as the encoder sees them, ``(n, *shape)``.
+        x: the data as the encoder sees them, ``(n, k)``; see ``Likelihood.seen_rows``.
         encode: calls the encoder and the head on the same data.
         generator: of the rotations that are begun at.
 
@@ -182,7 +182,7 @@ def components_locations(
         ValueError: as ``arranged`` does, or if the encoder gives the place itself.
     """
     h = features_of(model, encode)
-    f, _ = arranged(model.manifold, x.flatten(1), generator=generator)
+    f, _ = arranged(model.manifold, x, generator=generator)
     f = f.to(h.device)
     mean, centre = h.mean(0), f.mean(0)
     covariance = (h - mean).T @ (h - mean)

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 
 from manifold_ae import manifolds
@@ -18,6 +19,7 @@ from manifold_ae.models import (
     has_arrangement,
     spread_locations,
 )
+from manifold_ae.models.likelihoods import Likelihood
 
 __all__ = ["STARTED", "check_start", "resolved_start", "starter"]
 
@@ -55,12 +57,31 @@ def starter(
         if config.start == "spread":
             spread_locations(model, encode, generator=generator)
         else:
-            seen = model.likelihood.encoder_input(x)
-            components_locations(model, seen, encode, generator=generator)
+            numbers = _explained_by_latents(model.likelihood, x, **given)
+            components_locations(model, numbers, encode, generator=generator)
         begin_at(model, floor)
         return model
 
     return begun
+
+
+def _explained_by_latents(
+    likelihood: Likelihood,
+    x: Tensor,
+    covariates: Tensor | None = None,
+    exposure: Tensor | None = None,
+    **_: Tensor,
+) -> Tensor:
+    """The numbers of x ``(n, k)`` of which components are taken: those of rates where there is an
+    exposure, and less what is linear in covariates, as neither is the latents'.
+    """
+    if exposure is not None:
+        x = x / exposure.reshape(-1, *[1] * (x.dim() - 1))
+    numbers = likelihood.seen_rows(x).double()
+    if covariates is None:
+        return numbers
+    beside = torch.cat([covariates.double(), torch.ones(len(x), 1, dtype=torch.float64)], 1)
+    return numbers - beside @ torch.linalg.lstsq(beside, numbers, driver="gelsd").solution
 
 
 def resolved_start(config: VAE, dataset: Dataset) -> str:

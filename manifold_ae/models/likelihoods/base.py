@@ -111,6 +111,18 @@ class Likelihood(nn.Module, ABC):
             planes = [*(plane * observed for plane in planes), observed.to(x.dtype)]
         return appended(planes[0], planes[1:], len(self.event_shape))
 
+    def seen_rows(self, x: Tensor) -> Tensor:
+        """What the encoder sees of values x ``(n, *event_shape)``, as rows ``(n, k)``.
+
+        Where a value is missing, the mean over the rows that have it.
+        """
+        filled, observed = self._filled(x)
+        planes = self._seen(filled)
+        if observed is not None:
+            count = observed.sum(0).clamp_min(1)
+            planes = [torch.where(observed, p, (p * observed).sum(0) / count) for p in planes]
+        return torch.cat([plane.flatten(1) for plane in planes], 1)
+
     def _seen(self, x: Tensor) -> list[Tensor]:
         """The numbers that the encoder sees of each value, as tensors of the shape of x."""
         return [x]
