@@ -1,12 +1,14 @@
 """A start from principal components: where it places data, and what it refuses."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from manifold_ae import data, manifolds, metrics, run
 from manifold_ae.experiments import VAE
-from manifold_ae.manifolds import Manifold, Sphere
+from manifold_ae.groups import finite
+from manifold_ae.manifolds import Manifold, Quotient
 from manifold_ae.models import arranged, check_arranges, has_arrangement
 from manifold_ae.models.components import Frame, components_locations
 from manifold_ae.run.paper import winding_determinant
@@ -96,12 +98,10 @@ def test_an_angle_is_told_from_a_nuisance_beside_it():
 
 
 def test_manifolds_whose_features_are_no_coordinates_are_refused():
-    class Wider(Sphere):
-        feature_size = 5  # type: ignore[assignment]
-
-    assert not has_arrangement(Wider(2))
+    M = Quotient(manifolds.SO3(), finite.octahedral())
+    assert not has_arrangement(M)
     with pytest.raises(ValueError, match=r"start = 'components' on .*embed it.*'spread'"):
-        check_arranges(Wider(2))
+        check_arranges(M)
 
 
 def test_data_of_ones_own_begin_at_components_where_there_are_any():
@@ -122,6 +122,21 @@ def test_translations_are_wound_around_the_torus_before_training():
         steps_per_epoch=1, lr=1e-9, encoder_hidden=(128,), decoder_hidden=(8,), device="cpu",
     )  # fmt: skip
     assert abs(winding_determinant(run.train(config, progress=False)) or 0) == 1
+
+
+def test_rows_that_do_not_vary_begin_at_random(tmp_path):
+    config = VAE(
+        manifold="circle", likelihood="poisson", encoder_hidden=(4,), decoder_hidden=(4,), epochs=1,
+        restart_epochs=1, device="cpu",
+    )  # fmt: skip
+    for x in (np.zeros((30, 3), int), np.full((30, 3), 2), np.array([[1, 2, 3], [0, 2, 1]])):
+        found = run.train(config, dataset=data.from_array(x, test_fraction=0.5), progress=False)
+        assert found.config.start == "random"
+    asked = config.replace(start="components")
+    with pytest.raises(ValueError, match="that do not vary have none; start = 'random'"):
+        run.train(asked, tmp_path / "a", dataset=data.from_array(np.zeros((30, 3), int)))
+    # Nothing was written.
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_run_of_before_there_was_a_choice_goes_on_as_it_was(tmp_path):

@@ -312,7 +312,15 @@ def test_a_table_that_is_no_text_is_refused(tmp_path):
 def test_trials_and_classes_may_be_words(tmp_path):
     groups = np.array(["left", "right"] * (N // 2))
     np.savez(tmp_path / "mine.npz", x=X, groups=groups, labels=groups)
-    for found in (d.read(tmp_path / "mine.npz"), d.as_recording(X, groups=groups, labels=groups)):
+    np.save(tmp_path / "x.npy", X)
+    np.save(tmp_path / "g.npy", groups)
+    beside = {"groups": str(tmp_path / "g.npy"), "labels": str(tmp_path / "g.npy")}
+    for found in (
+        d.read(tmp_path / "mine.npz"),
+        d.read(tmp_path / "x.npy", **beside),
+        d.as_recording(X, groups=groups, labels=groups),
+        d.as_recording(X, groups=groups.astype(object), labels=groups.tolist()),
+    ):
         assert found.given["groups"].tolist() == [0, 1] * (N // 2)
         assert found.labels is not None and found.labels.tolist() == [0, 1] * (N // 2)
 
@@ -330,7 +338,7 @@ def test_trials_and_classes_may_be_words(tmp_path):
         ({"x": X, "exposure": np.ones((N, 1))}, r"shape \(12, 1\): expected \(n,\)"),
         ({"x": X, "exposure": np.full(N, np.nan)}, "exposure of mine.npz.*12 NaN"),
         ({"x": X, "exposure": -np.ones(N)}, r"mine.npz\['exposure'\] is -1 at row 0"),
-        ({"x": X, "groups": np.ones(N)}, "float64: expected integers, the number of the trial"),
+        ({"x": X, "groups": np.ones(N)}, "float64: expected integers or words, the trial of"),
         ({"x": X, "times": np.zeros(N)}, "goes from 0 in row 0 to 0 in row 1"),
         ({"x": X, "times": np.full(N, np.inf)}, "is inf at row 0"),
         ({"x": X, "times": np.arange(N).astype("M8[s]")}, "elements of type datetime64"),

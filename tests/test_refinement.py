@@ -182,6 +182,8 @@ def test_circular_coordinates_of_a_ring_and_a_torus() -> None:
 def test_circular_coordinates_without_dreimac_say_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    with pytest.raises(ValueError, match=r"densest = 1\.5: expected a part of the rows"):
+        metrics.CircularCoordinates.fit(torch.rand(20, 4), densest=1.5)
     monkeypatch.setitem(__import__("sys").modules, "dreimac", None)
     with pytest.raises(ModuleNotFoundError, match="topology"):
         metrics.CircularCoordinates.fit(torch.rand(20, 4))

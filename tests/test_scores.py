@@ -212,4 +212,4 @@ def test_scores_of_a_run_with_gaps() -> None:
     assert 0.02 < found["bits_per_spike"] < 3
     scores = off_manifold(trained, draws=200, num_samples=10)
     assert np.isfinite(scores["rows"]["log_likelihood"]).all()
-    assert ((scores["rows"]["p_value"] > 0) & (scores["rows"]["p_value"] <= 1)).all()
+    assert scores["part"] < 0.3

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shlex
 
 import pytest
 import torch
@@ -12,9 +13,10 @@ from manifold_ae import data, manifolds, plots, run
 from manifold_ae.cli import main
 from manifold_ae.distributions import HeatKernel, RiemannianUniform, kl_by_factor
 from manifold_ae.experiments import VAE, Select
+from manifold_ae.metrics import Selection
 from manifold_ae.models import DeltaVAE, LatentFree, likelihoods, spread_locations
 from manifold_ae.nn import MLP
-from manifold_ae.run.selection import candidates_of
+from manifold_ae.run.selection import candidates_of, next_step
 from manifold_ae.run.selection.judging import Judge, shuffled
 
 #: Runs that show how it goes, not which manifold it is: for that, the slow tests.
@@ -501,6 +503,21 @@ def test_too_few_rows_are_refused():
 def test_what_is_wrong_is_named(given, message):
     with pytest.raises(ValueError, match=message):
         run.select(quick(**given), dataset=ring())
+
+
+def test_the_next_step_is_a_command_that_can_be_run(tmp_path):
+    def chosen(name, answer="one"):
+        return Selection(answer, (name,), "", (), {})
+
+    config = quick(data="my data.npy", covariates="c.npy")
+    said = next_step(chosen("torus:2"), tmp_path / "a b", config)
+    words = shlex.split(said.removeprefix("its coordinates: "))
+    assert words[:3] == ["manifold-ae", "encode", str(tmp_path / "a b" / "candidates" / "torus2")]
+    assert words[3:] == [
+        "--data", "my data.npy", "-o", "latents.csv", "--covariates", "c.npy", "--refined",
+    ]  # fmt: skip
+    assert "--refined" not in next_step(chosen("embedded-torus"), tmp_path, config)
+    assert next_step(chosen("torus:2", "undecided"), tmp_path, config) == ""
 
 
 def test_the_command(tmp_path):

@@ -17,9 +17,9 @@ from manifold_ae.models.smoothing import (
     forward_backward,
     likeliest_rate,
     moments,
-    recording,
     smooth,
 )
+from manifold_ae.models.smoothing.observed import _Emissions
 from manifold_ae.nn import MLP
 
 INF = math.inf
@@ -351,7 +351,7 @@ def test_emissions_are_those_of_the_model_at_every_point(covariates, exposure):
         given["covariates"] = torch.randn(6, covariates)
     if exposure:
         given["exposure"] = torch.rand(6) + 0.5
-    found = recording._Emissions(vae, y, x, given)(1, 5)
+    found = _Emissions(vae, y, x, given)(1, 5)
     for row in range(1, 5):
         own = {name: value[row] for name, value in given.items()}
         alone = [vae.conditional_log_prob(x[row], z, **own) for z in y]

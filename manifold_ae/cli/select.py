@@ -77,5 +77,5 @@ def select(**given: Any) -> None:
     for sentence in (chosen.finding, *chosen.remarks):
         click.echo(sentence)
     click.echo(f"selection in {out}, picture in {out / 'figures'}")
-    if step := run.next_step(chosen, out, asked.data):
+    if step := run.next_step(chosen, out, asked):
         click.echo(step)

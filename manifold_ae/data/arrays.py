@@ -43,7 +43,11 @@ def read_array(path: str | os.PathLike[str]) -> Tensor:
 
 
 def open_array(
-    path: str | os.PathLike[str], *, minimum_rows: int = 2, axes: tuple[int, ...] = VALUES
+    path: str | os.PathLike[str],
+    *,
+    minimum_rows: int = 2,
+    axes: tuple[int, ...] = VALUES,
+    words: bool = False,
 ) -> np.ndarray:
     """Return the array in a `.npy` file as a read-only memory map, once its header is checked.
 
@@ -51,6 +55,7 @@ def open_array(
         path: The file.
         minimum_rows: How many rows there have to be.
         axes: The numbers of axes that there may be.
+        words: Whether its elements may be words.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -69,7 +74,7 @@ def open_array(
         file.seek(0)
         shape, fortran, dtype = read_header(file, str(path))
         offset = file.tell()
-    check_layout(shape, dtype, path.name, minimum_rows, axes)
+    check_layout(shape, dtype, path.name, minimum_rows, axes, words=words)
     promised, held = math.prod(shape) * dtype.itemsize, path.stat().st_size - offset
     if promised != held:
         state = "is truncated" if held < promised else "goes on after its array"

@@ -35,7 +35,9 @@ _Read = tuple[np.ndarray, dict[str, np.ndarray], Columns]
 def _read_array(path: Path, columns: Columns, optional: Container[str]) -> _Read:
     x = open_array(path, minimum_rows=1)
     parts = {
-        part: open_array(Path(other).expanduser(), minimum_rows=1, axes=AXES[part])
+        part: open_array(
+            Path(other).expanduser(), minimum_rows=1, axes=AXES[part], words=part in CLASSES
+        )
         for part, (other,) in columns.named().items()
     }
     return x, parts, columns

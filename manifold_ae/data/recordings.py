@@ -84,8 +84,8 @@ def recording(
     Arguments:
         x: The values, of real numbers, with shape `(n, features)` or `(n, height, width)`.
         parts: By the names in `columns.PARTS`, what is beside them: covariates of real numbers
-            `(n,)` or `(n, c)`, exposure `(n,)`, groups, integers `(n,)`, times `(n,)`, labels,
-            integers `(n,)` or angles in radians `(n,)` or `(n, k)`.
+            `(n,)` or `(n, c)`, exposure `(n,)`, groups, integers or words `(n,)`, times `(n,)`,
+            labels, integers or words `(n,)` or angles in radians `(n,)` or `(n, k)`.
         columns: How they were read, kept with them.
         name: What to call it.
 
@@ -119,9 +119,10 @@ class Beside(TypedDict, total=False):
     Arguments:
         covariates: Real numbers `(n,)` or `(n, c)`, given to the model beside the values.
         exposure: Positive numbers `(n,)`, by which rates are multiplied.
-        groups: Integers `(n,)`, the trial or session of each row.
+        groups: Integers or words `(n,)`, the trial or session of each row.
         times: Numbers `(n,)` that rise from row to row of a group.
-        labels: Integers `(n,)`, or angles in radians `(n,)` or `(n, k)`; they colour pictures.
+        labels: Integers or words `(n,)`, or angles in radians `(n,)` or `(n, k)`; they colour
+            pictures.
     """
 
     covariates: Any
@@ -194,6 +195,8 @@ def _array(x: Any) -> np.ndarray:
 
 def _numbered(x: np.ndarray) -> np.ndarray:
     """Words as the numbers of them, in the order of the alphabet; numbers as they are."""
+    if x.dtype == object and all(isinstance(word, str) for word in x.flat):
+        x = x.astype(str)  # as pandas has them
     return np.unique(x, return_inverse=True)[1].reshape(x.shape) if x.dtype.kind in WORDS else x
 
 
@@ -204,7 +207,7 @@ def _covariates(x: np.ndarray, name: str) -> Tensor:
 def _groups(x: np.ndarray, name: str) -> Tensor:
     if x.dtype.kind not in "iu":
         raise ValueError(
-            f"{name} has elements of type {x.dtype}: expected integers, the number of the trial of "
+            f"{name} has elements of type {x.dtype}: expected integers or words, the trial of "
             "each row; numpy.unique(groups, return_inverse=True)[1] makes them of anything"
         )
     return torch.from_numpy(x.astype(np.int64))

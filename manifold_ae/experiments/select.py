@@ -62,7 +62,7 @@ class Select(Configuration):
     #: Blocks of rows, over which standard errors are taken.
     blocks: int = 20
     #: Rows that homology is computed on; 0 for no homology.
-    landmarks: int = 100
+    landmarks: int = 200
 
     def __post_init__(self) -> None:
         choices = {

@@ -104,16 +104,16 @@ class CircularCoordinates:
             ModuleNotFoundError: without the extra ``topology``.
             ValueError: if there are fewer classes than angles, or x is not finite.
         """
+        part = (1.0 if len(x) < MANY else 0.5) if densest is None else densest
+        if not 0 < part <= 1:
+            raise ValueError(f"densest = {densest!r}: expected a part of the rows, above 0, to 1")
         dreimac: Any = _dreimac()
         x = finite("x", x)
         mean = x.mean(0)
         axes = torch.linalg.svd(x - mean, full_matrices=False)[2][:components]
         scores = (x - mean) @ axes.mT
-        part = (1.0 if len(x) < MANY else 0.5) if densest is None else densest
-        if not 0 < part <= 1:
-            raise ValueError(f"densest = {densest!r}: expected a part of the rows, above 0, to 1")
         scores = scores[_isolation(scores).argsort()[: math.ceil(part * len(x))]]
-        kind = {"n_landmarks": min(landmarks, len(x)), "prime": 47, "maxdim": 1}
+        kind = {"n_landmarks": min(landmarks, len(scores)), "prime": 47, "maxdim": 1}
         # Also of classes that live too short for the standard range.
         options = {"standard_range": False}
         try:

@@ -173,7 +173,8 @@ def certify_samples(
     if enough is None:
         head = (
             f"The topology cannot be told: of {len(z)} uniform points of {M!r}, as many as there "
-            f"are latents, no {landmarks} landmarks or fewer show its Betti numbers: take more rows"
+            f"are latents, no {landmarks} landmarks or fewer show its Betti numbers: take more "
+            "rows, or more landmarks"
         )
         return _verdict(None, head, told, evidence)
     captured, head = _compare(M, expected, latents.betti, data)

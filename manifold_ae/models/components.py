@@ -77,8 +77,11 @@ class Frame:
 
 
 def has_arrangement(M: Manifold) -> bool:
-    """Whether components can be arranged on M: whether features are coordinates."""
-    if M.embedding_size != M.feature_size:
+    """Whether components can be arranged on M: whether features are coordinates.
+
+    Not on a quotient without an embedding of its own, whose features are coordinates of the cover.
+    """
+    if M.sheets > 1 or M.embedding_size != M.feature_size:
         return False
     z = _points(M, 8)
     return bool(M.dist(M.from_features(M.embed(z)), z).max() < 1e-5)

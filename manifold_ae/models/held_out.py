@@ -53,10 +53,10 @@ def predict_held_out(
         points: of the manifold; by default as many as ``models.lattice`` takes.
         given: covariates ``(n, c)`` and exposure ``(n,)``, where the model takes them.
 
+    Missing values neither tell of the others nor count in ``log_prob``; they have a mean.
+
     Raises:
         ValueError: if none or all of the features are held out, or shapes do not fit.
-
-    Missing values neither tell of the others nor count in ``log_prob``; they have a mean.
     """
     shape = model.likelihood.event_shape
     if held.dtype != torch.bool or tuple(held.shape) != shape or held.all() or not held.any():

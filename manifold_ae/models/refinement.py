@@ -27,12 +27,14 @@ from manifold_ae.distributions import HeatKernel
 from manifold_ae.manifolds import Euclidean, Manifold, Product
 from manifold_ae.models.delta_vae import DeltaVAE
 
-__all__ = ["WeightedPosterior", "posterior_on_grid", "refine", "variance_about"]
+__all__ = ["WeightedPosterior", "posterior_on_grid", "refine", "rows_at_once", "variance_about"]
 
 #: Parts of the proposal that come from the prior and from the wide kernel, and its variance.
 FROM_PRIOR, FROM_WIDE, WIDE = 0.2, 0.3, 6.0
 #: Times of proposals stay below this: later a kernel is as good as the prior.
 LONGEST = 3.0
+#: Values that are decoded at once.
+ELEMENTS = 2**24
 #: Steps to the Fréchet mean: each leaves an error of the order of curvature times variance.
 MEAN_STEPS = 4
 
@@ -92,7 +94,7 @@ def refine(
     Raises:
         ValueError: if a number is not positive.
         NotImplementedError: where the heat kernel has no density or no exact sampler, or the
-            manifold no logarithm.
+            manifold no logarithm; on a quotient with several times.
     """
     if num_samples < 10 or rounds < 1:
         raise ValueError(
@@ -109,6 +111,11 @@ def refine(
         if k < rounds - 1:
             time = variance_about(M, points, weights, loc).clamp(1e-6, LONGEST).to(loc.dtype)
     return WeightedPosterior(M, loc, points, weights)
+
+
+def rows_at_once(model: DeltaVAE, num_samples: int = 500) -> int:
+    """How many rows to refine together, so that what they decode to fits the memory."""
+    return max(1, min(200, ELEMENTS // (num_samples * math.prod(model.likelihood.event_shape))))
 
 
 @torch.no_grad()
@@ -199,4 +206,9 @@ def variance_about(M: Manifold, points: Tensor, weights: Tensor, mean: Tensor) -
         return torch.cat(own, -1)
     if isinstance(M, Euclidean):
         return (weights.unsqueeze(-1) * (points - mean).square()).sum(0)
+    if M.time_shape:
+        raise NotImplementedError(
+            f"{M!r} has times of shape {M.time_shape}: posteriors are refined on manifolds with "
+            "one time, and on products of such"
+        )
     return (weights * M.dist(points, mean).square()).sum(0) / M.dim

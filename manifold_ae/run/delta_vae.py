@@ -29,7 +29,7 @@ from manifold_ae.training import Checkpoint, Schedule, make_fabric
 
 __all__ = ["VAERun", "build_model", "describe", "load", "load_data", "resolve", "train"]
 
-#: What this field is in runs that are older than it.
+#: What fields are in runs that are older than they.
 BEFORE = {"start": "random"}
 
 
@@ -101,10 +101,11 @@ def train(
         return data.batch_of(scaling.apply(training.train), given)
 
     # What cannot be trained is refused here, before anything is written.
+    begin = starter(config, build, rows)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         first = conditions.apply(seen(training.train_given), len(training.train))
         few = {name: value[:2] for name, value in first.items()}
-        build(config).loss(scaling.apply(training.train[:2]), **few)
+        begin(config).loss(scaling.apply(training.train[:2]), **few)
 
     def complete(old: VAE) -> VAE:
         old = as_it_was(old, folder, BEFORE)
@@ -116,7 +117,7 @@ def train(
     source = make_source(config, training, scaling, conditions, fabric)
     model, last = train_together(
         members_of(config),
-        starter(config, build, rows),
+        begin,
         lambda config: source.seeded(config.seed),
         lambda row: row["elbo"],
         schedule=schedule,
@@ -204,7 +205,7 @@ def describe(config: VAE) -> str:
 def load(folder: Path | None, checkpoint: Checkpoint, *, device: str = "auto") -> VAERun:
     """The run that a checkpoint holds; without a folder, one that writes nothing."""
     try:
-        config = VAE.from_mapping(checkpoint.extra["config"])
+        config = VAE.from_mapping({**BEFORE, **checkpoint.extra["config"]})
         scaling = Scaling.from_state_dict(checkpoint.extra["scaling"])
         shape = tuple(checkpoint.extra["event_shape"])
         name = checkpoint.extra["dataset"]

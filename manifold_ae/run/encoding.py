@@ -13,6 +13,7 @@ from tqdm import tqdm
 from manifold_ae.data.seeding import generator_for
 from manifold_ae.manifolds import Manifold
 from manifold_ae.models import refine
+from manifold_ae.models.refinement import rows_at_once
 
 if TYPE_CHECKING:
     from manifold_ae.run.vae_run import VAERun
@@ -21,8 +22,6 @@ __all__ = ["LEVEL", "described", "encoded"]
 
 #: Of the regions whose radius stands beside a refined posterior.
 LEVEL = 0.9
-#: Rows whose posteriors are refined at once.
-ROWS = 200
 
 
 @torch.no_grad()
@@ -65,7 +64,7 @@ def _refined(
     generator = generator_for("encode", run.config.seed, device=run.device)
     bar = tqdm(total=len(x), unit="row", desc="refine", disable=None if progress else True)
     with bar:
-        for own in _slices(len(x), ROWS):
+        for own in _slices(len(x), rows_at_once(run.model)):
             batch = run.scaled(x[own])
             found = refine(run.model, batch, generator=generator, **_cut(known, own))
             yield M.projx(found.centre), found.time, found.radius(LEVEL)

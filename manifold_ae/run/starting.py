@@ -81,7 +81,9 @@ def _explained_by_latents(
     if covariates is None:
         return numbers
     beside = torch.cat([covariates.double(), torch.ones(len(x), 1, dtype=torch.float64)], 1)
-    return numbers - beside @ torch.linalg.lstsq(beside, numbers, driver="gelsd").solution
+    left = numbers - beside @ torch.linalg.lstsq(beside, numbers, driver="gelsd").solution
+    gaps = x.isnan().flatten(1)
+    return left.masked_fill(gaps.repeat(1, left.shape[1] // gaps.shape[1]), 0.0)
 
 
 def resolved_start(config: VAE, dataset: Dataset) -> str:
@@ -89,7 +91,10 @@ def resolved_start(config: VAE, dataset: Dataset) -> str:
     if config.start != "auto":
         return config.start
     suits = config.network != "circular" and has_arrangement(manifolds.parse(config.manifold))
-    return dataset.default_start if suits else "random"
+    x = dataset.train.flatten(1)
+    # Rows that are all alike have no components.
+    varies = bool(((x != x[:1]) & ~x.isnan() & ~x[:1].isnan()).any())
+    return dataset.default_start if suits and varies else "random"
 
 
 def check_start(config: VAE) -> None:

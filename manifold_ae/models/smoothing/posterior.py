@@ -13,7 +13,7 @@ from manifold_ae.models.delta_vae import DeltaVAE
 from manifold_ae.models.lattices import Lattice
 from manifold_ae.models.refinement import variance_about
 from manifold_ae.models.smoothing.chain import RESOLVED, forward_backward
-from manifold_ae.models.smoothing.recording import Recording
+from manifold_ae.models.smoothing.observed import Observed
 
 __all__ = ["Smoothed", "moments", "smooth"]
 
@@ -73,30 +73,28 @@ def smooth(
         ValueError: if there is no rate, or not a positive one; if lengths differ; or on a manifold
             of more than three dimensions, which so few points do not cover.
     """
-    recording = Recording(
-        model, x, elapsed, {"covariates": covariates, "exposure": exposure}, count
-    )
+    observed = Observed(model, x, elapsed, {"covariates": covariates, "exposure": exposure}, count)
     M, n = model.manifold, len(x)
-    variances = recording.variances(_rates(model, rate))
-    _warn_unresolved(recording.lattice, variances)
-    where: dict[str, Any] = {"dtype": torch.float64, "device": recording.points.device}
+    variances = observed.variances(_rates(model, rate))
+    _warn_unresolved(observed.lattice, variances)
+    where: dict[str, Any] = {"dtype": torch.float64, "device": observed.points.device}
     mean = torch.empty(n, *M.ambient_shape, **where)
     time = torch.empty(n, *M.time_shape, **where)
-    marginals = torch.empty(n, len(recording.lattice), device=where["device"]) if keep else None
+    marginals = torch.empty(n, len(observed.lattice), device=where["device"]) if keep else None
     evidence = 0.0
-    for start, end in recording.chains(variances):
+    for start, end in observed.chains(variances):
         for k, log_gamma, part in forward_backward(
-            recording.lattice,
-            lambda i, j, start=start: recording.emissions(start + i, start + j),
+            observed.lattice,
+            lambda i, j, start=start: observed.emissions(start + i, start + j),
             variances[start:end],
-            recording.log_start,
+            observed.log_start,
         ):
             rows = slice(start + k, start + k + len(log_gamma))
-            mean[rows], time[rows] = moments(M, recording.points, log_gamma)
+            mean[rows], time[rows] = moments(M, observed.points, log_gamma)
             evidence += part
             if marginals is not None:
                 marginals[rows] = log_gamma
-    return Smoothed(mean.to(x), time.to(x), evidence, marginals, recording.lattice)
+    return Smoothed(mean.to(x), time.to(x), evidence, marginals, observed.lattice)
 
 
 def _rates(model: DeltaVAE, rate: Tensor | float | None) -> Tensor:

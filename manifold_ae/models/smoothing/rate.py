@@ -7,7 +7,7 @@ from torch import Tensor
 
 from manifold_ae.models.delta_vae import DeltaVAE
 from manifold_ae.models.smoothing.chain import RESOLVED, Chain
-from manifold_ae.models.smoothing.recording import Recording
+from manifold_ae.models.smoothing.observed import Observed
 
 __all__ = ["likeliest_rate"]
 
@@ -41,24 +41,22 @@ def likeliest_rate(
     Raises:
         ValueError: as ``smooth`` does, and if no row follows another.
     """
-    recording = Recording(
-        model, x, elapsed, {"covariates": covariates, "exposure": exposure}, count
-    )
-    finite = recording.steps[recording.steps.isfinite()]
+    observed = Observed(model, x, elapsed, {"covariates": covariates, "exposure": exposure}, count)
+    finite = observed.steps[observed.steps.isfinite()]
     if not len(finite):
         raise ValueError("elapsed: no row follows another, so that nothing tells of a rate")
     usual = finite.median().item()
-    least = max(RESOLVED * axis.spacing for axis in recording.lattice.axes) ** 2
+    least = max(RESOLVED * axis.spacing for axis in observed.lattice.axes) ** 2
     shape = model.manifold.time_shape
     # Few states a row, and all rows: kept, as every rate asks for them.
-    emissions = recording.emissions(0, len(x))
+    emissions = observed.emissions(0, len(x))
     known: dict[float, float] = {}
 
     def evidence(log_rate: float) -> float:
         if log_rate not in known:
             rates = torch.full(shape, math.exp(log_rate), dtype=torch.float64)
-            variances = recording.variances(rates)
-            known[log_rate] = _log_evidence(recording, emissions, variances)
+            variances = observed.variances(rates)
+            known[log_rate] = _log_evidence(observed, emissions, variances)
         return known[log_rate]
 
     low, high = math.log(least / usual), math.log(max(LONGEST, 4 * least) / usual)
@@ -72,12 +70,12 @@ def likeliest_rate(
     return math.exp(best)
 
 
-def _log_evidence(recording: Recording, emissions: Tensor, variances: Tensor) -> float:
+def _log_evidence(observed: Observed, emissions: Tensor, variances: Tensor) -> float:
     """log p of all rows, in nats."""
     total = 0.0
-    for start, end in recording.chains(variances):
-        chain, message = Chain(recording.lattice), None
+    for start, end in observed.chains(variances):
+        chain, message = Chain(observed.lattice), None
         for k in range(start, end):
-            message, scale = chain.step(message, emissions[k], variances[k], recording.log_start)
+            message, scale = chain.step(message, emissions[k], variances[k], observed.log_start)
             total += scale
     return total

@@ -29,6 +29,7 @@ from manifold_ae.manifolds import Manifold, Product
 from manifold_ae.metrics import align_latents
 from manifold_ae.metrics.distances import gap
 from manifold_ae.models import DeltaVAE, WeightedPosterior, refine
+from manifold_ae.models.refinement import rows_at_once
 
 if TYPE_CHECKING:
     from manifold_ae.run.vae_run import VAERun
@@ -39,7 +40,7 @@ __all__ = ["Calibration", "Regions", "as_points", "calibrate", "regions"]
 TURN = 4 * math.pi
 #: Draws whose distances stand in for a radial law that is not tabulated.
 DRAWS = 2000
-#: Rows whose posteriors are refined at once, and the most on which the alignment is found.
+#: Rows whose posteriors are looked at at once, and the most on which the alignment is found.
 ROWS, ALIGNED = 200, 1000
 
 
@@ -52,7 +53,7 @@ class Regions:
     radius: Tensor
 
 
-class Part(NamedTuple):
+class Factors(NamedTuple):
     """Those factors of a product that true positions tell of: the manifold, and their numbers."""
 
     manifold: Manifold
@@ -66,14 +67,14 @@ class Part(NamedTuple):
         return self.manifold.join(parts) if len(parts) > 1 else parts[0]  # type: ignore[attr-defined]
 
 
-def part_with_angles(M: Manifold) -> Part:
+def with_angles(M: Manifold) -> Factors:
     """The factors that have angles, where others have none, as a nuisance beside an angle."""
     factors = getattr(M, "factors", ())
     held = tuple(k for k, factor in enumerate(factors) if factor.angle_names)
     if not held or len(held) == len(factors):
-        return Part(M, held)
+        return Factors(M, held)
     own = [factors[k] for k in held]
-    return Part(Product(*own) if len(own) > 1 else own[0], held)
+    return Factors(Product(*own) if len(own) > 1 else own[0], held)
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,11 @@ class Calibration:
         coverage_se: its standard error.
         mean_error, median_error: geodesic distances of centres from true positions.
         mean_radius: of the regions.
-        refined: the same figures of the model's own posterior; None where it was not asked for.
+        refined: the same figures of the model's own posterior; None where it was not asked for, or
+            there is none.
         isometry: by which latents were carried to true positions, in words.
         part: the factors that were judged, of a product of whose others nothing is known.
+        unrefined: why there is no posterior of the model's own; None where there is.
     """
 
     level: float
@@ -100,6 +103,7 @@ class Calibration:
     refined: dict[str, float] | None
     isometry: str
     part: str | None = None
+    unrefined: str | None = None
 
     def record(self) -> dict[str, Any]:
         """The figures, for ``metrics.json``."""
@@ -118,6 +122,8 @@ class Calibration:
                 f"Those of the model's own posterior hold {100 * self.refined['coverage']:.1f} %, "
                 f"off by {self.refined['mean_error']:.3g}, radii {self.refined['mean_radius']:.3g}."
             )
+        if self.unrefined is not None:
+            lines.append(f"The model's own posterior is not known: {self.unrefined}.")
         judged = "" if self.part is None else f" of {self.part} alone, all that has angles"
         lines.append(f"Latents to true positions{judged}: {self.isometry}.")
         return " ".join(lines)
@@ -156,7 +162,7 @@ def regions(
     *,
     level: float = 0.9,
     refined: bool = False,
-    part: Part | None = None,
+    part: Factors | None = None,
     num_samples: int = 500,
     generator: torch.Generator | None = None,
     **given: Any,
@@ -169,11 +175,12 @@ def regions(
         given: covariates and exposure of the rows, where the model takes them.
     """
     M = model.manifold
-    part = Part(M, ()) if part is None else part
+    part = Factors(M, ()) if part is None else part
     centres, radii = [], []
-    for start in range(0, len(x), ROWS):
-        some = {name: value[start : start + ROWS] for name, value in given.items()}
-        batch = x[start : start + ROWS]
+    rows = rows_at_once(model, num_samples) if refined else ROWS
+    for start in range(0, len(x), rows):
+        some = {name: value[start : start + rows] for name, value in given.items()}
+        batch = x[start : start + rows]
         if refined:
             own = refine(model, batch, num_samples=num_samples, generator=generator, **some)
             centre, points = part.of(M, own.centre), part.of(M, own.points)
@@ -187,7 +194,7 @@ def regions(
     return Regions(part.manifold, part.manifold.projx(torch.cat(centres)), torch.cat(radii))
 
 
-def _radius(law: Any, level: float, part: Part, generator: torch.Generator | None) -> Tensor:
+def _radius(law: Any, level: float, part: Factors, generator: torch.Generator | None) -> Tensor:
     """The radius of the law's region: by its radial law where that is tabulated, else by draws."""
     if isinstance(law, HeatKernel) and part.manifold is law.manifold:
         try:
@@ -229,12 +236,11 @@ def calibrate(
             product some factors of which have no angles, as a nuisance, angles tell of the others,
             and these are judged alone.
         level: p, of the regions.
-        refined: whether to judge the model's own posterior too.
+        refined: whether to judge the model's own posterior too, where it can be had.
 
     Raises:
         ValueError: if there are no labels, or they are no positions.
-        NotImplementedError: for manifolds whose isometries are not known; with ``refined``, as
-            ``models.refine`` does.
+        NotImplementedError: for manifolds whose isometries are not known.
     """
     if not 0 < level < 1:
         raise ValueError(f"level = {level!r}: expected a probability between 0 and 1")
@@ -264,16 +270,23 @@ def calibrate(
         return judge(found, aligned.apply(found.centre), test), aligned.words
 
     own, isometry = judged(False)
+    better, why = None, None
+    if refined:
+        try:
+            better = judged(True)[0]
+        except NotImplementedError as error:
+            why = str(error)
     return Calibration(
         level=level,
         **own,
-        refined=judged(True)[0] if refined else None,
+        refined=better,
+        unrefined=why,
         isometry=isometry,
         part=None if part.manifold is M else repr(part.manifold),
     )
 
 
-def _positions(run: VAERun, truth: Tensor | None) -> tuple[Part, Tensor, Tensor]:
+def _positions(run: VAERun, truth: Tensor | None) -> tuple[Factors, Tensor, Tensor]:
     """What is judged, and the true positions of the rows that were trained and are tested on."""
     dataset, M = run.data(), run.model.manifold
     if truth is not None:
@@ -303,7 +316,7 @@ def _positions(run: VAERun, truth: Tensor | None) -> tuple[Part, Tensor, Tensor]
     return part, train, test
 
 
-def _told_of(M: Manifold, truth: Tensor) -> Part:
+def _told_of(M: Manifold, truth: Tensor) -> Factors:
     """All of M where positions are its points; else those factors that have angles."""
     whole = tuple(truth.shape[1:]) == tuple(M.ambient_shape)
-    return Part(M, ()) if whole else part_with_angles(M)
+    return Factors(M, ()) if whole else with_angles(M)

@@ -118,13 +118,13 @@ def compare(runs: Mapping[str, Run]) -> Consistency | None:
                 "metrics.align(manifold, a, b)"
             )
     latents = [
-        torch.from_numpy(one.encode(x, **_taken(name, one, given))["points"])
+        torch.from_numpy(one.encode(x, **_trained_with(name, one, given))["points"])
         for name, one in own.items()
     ]
     return consistency(M, latents, names=list(own))
 
 
-def _taken(name: str, run: VAERun, given: Mapping[str, Any]) -> dict[str, Any]:
+def _trained_with(name: str, run: VAERun, given: Mapping[str, Any]) -> dict[str, Any]:
     """Of what is known of rows, what this run was trained with."""
     conditions = run.conditions
     wanted = {"covariates": conditions.count > 0, "exposure": conditions.exposure is not None}
@@ -141,11 +141,7 @@ Question = Callable[[VAERun], Answer]
 
 
 def _coverage(run: VAERun, truth: Tensor | None) -> Answer:
-    try:
-        found = calibrate(run, truth)
-    except NotImplementedError as error:
-        found = calibrate(run, truth, refined=False)
-        return Answer(found.record(), f"{found.words} The model's own posterior: {error}.")
+    found = calibrate(run, truth)
     return Answer(found.record(), found.words)
 
 

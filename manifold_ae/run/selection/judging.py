@@ -212,7 +212,7 @@ class Judge:
             if M.compact:
                 chance = generator_for("landmarks", self.config.seed)
                 most = metrics.enough_landmarks(M, len(z), most, generator=chance)
-            if most is None:  # too few rows for such a shape
+            if most is None:  # for such a shape rows or landmarks are too few
                 return [None for _ in range(1 + min(2, M.dim))]
             found = metrics.betti_of_latents(M, z.double(), landmarks=most)
         except ModuleNotFoundError:

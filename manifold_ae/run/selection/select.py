@@ -7,6 +7,7 @@ were permuted. What is judged is not done again when the selection goes on after
 """
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from manifold_ae import manifolds
+from manifold_ae import heat, manifolds
 from manifold_ae.data import Dataset
+from manifold_ae.data.given import SEEN
 from manifold_ae.experiments import Select
 from manifold_ae.manifolds import Manifold
 from manifold_ae.metrics import Candidate, Selection, choose
@@ -160,12 +162,19 @@ def _draw(chosen: Selection, name: str, folder: Path) -> None:
     plots.save(figure, folder / "figures" / "selection.png")
 
 
-def next_step(chosen: Selection, folder: Path, data: str) -> str:
+def next_step(chosen: Selection, folder: Path, config: Select) -> str:
     """The command by which coordinates come from the answer, where there is one; else none."""
     if chosen.answer != "one":
         return ""
-    own = folder / "candidates" / folder_of(chosen.names[0])
-    return f"its coordinates: manifold-ae encode {own} --data {data} --refined -o angles.csv"
+    M = manifolds.parse(chosen.names[0])
+    words = ["manifold-ae", "encode", str(folder / "candidates" / folder_of(chosen.names[0]))]
+    words += ["--data", config.data, "-o", "latents.csv"]
+    if config.data.endswith(".npy"):  # others hold them, where they were in training
+        given = {name: getattr(config, name) for name in SEEN}
+        words += [w for name, path in given.items() if path for w in (f"--{name}", path)]
+    if heat.has_sampler(M):
+        words.append("--refined")
+    return f"its coordinates: {shlex.join(words)}"
 
 
 def table(chosen: Selection) -> str:

@@ -14,13 +14,13 @@ from manifold_ae.manifolds import Euclidean, Manifold
 from manifold_ae.models.delta_vae import DeltaVAE
 from manifold_ae.models.lattices import Lattice, lattice
 
-__all__ = ["Recording"]
+__all__ = ["Observed"]
 
 #: Elements of log p(x | z) that are computed at once.
 ELEMENTS = 2**22
 
 
-class Recording:
+class Observed:
     """A recording, the points that its rows may be at, and what is said of each at each."""
 
     def __init__(
