@@ -103,12 +103,12 @@ def recorded(
     return first, second, dataset
 
 
-def others(first: Simulation, second: Simulation, dataset: Dataset) -> dict[str, float]:
+def others(first: Simulation, second: Simulation, dataset: Dataset) -> dict[str, float | None]:
     """Errors of what stands beside, which takes each row alone."""
     assert first.manifold is not None and first.points is not None and second.points is not None
     M, at = manifolds.parse(first.manifold), first.points[dataset.train_rows]
     found = beside(M, dataset.train, at, second.x, second.points)
-    return {name: math.nan if f["error"] is None else f["error"] for name, f in found.items()}
+    return {name: one["error"] for name, one in found.items()}
 
 
 def again(path: Path) -> None:
@@ -117,8 +117,8 @@ def again(path: Path) -> None:
     for row in content["runs"]:
         row |= others(*recorded(row["kind"], row["samples"], row["gain"], row["seed"]))
         print({key: row[key] for key in ("kind", "samples", "gain", "seed", *BESIDE)})
-    content["summary"] = summary(content["runs"])
-    common.keep(path, content)
+        content["summary"] = summary(content["runs"])
+        common.keep(path, content)
 
 
 def one(kind: str, samples: int, gain: float, seed: int) -> dict[str, Any]:
@@ -160,8 +160,9 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {"kind": kind, "gain": gain, "samples": samples, "seeds": len(some)}
         | {
-            name: common.spread([row[name] for row in some])
+            name: common.spread(known)
             for name in (*ERRORS, "rate", "rate_sequence", "rate_learned")
+            if (known := [row[name] for row in some if row.get(name) is not None])
         }
         for (kind, gain, samples), some in sorted(
             cells.items(), key=lambda cell: (cell[0][0], -cell[0][1], cell[0][2])
