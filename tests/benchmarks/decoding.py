@@ -264,7 +264,7 @@ def figure(path: Path, picture: Path) -> None:
         ax.set_ylabel("mean error, degrees")
     for ax in axes[-1]:
         ax.set_xlabel("training rows")
-    panels.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    panels.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     plots.save(panels, picture)
 
 

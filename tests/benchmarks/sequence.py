@@ -171,19 +171,26 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def figure(path: Path, picture: Path) -> None:
-    """Error over rows that were trained on, a panel for every kind and gain."""
-    lines = common.read(path)["summary"]
+    """Error over rows that were trained on, a panel a kind and gain; bars hold all seeds."""
+    content = common.read(path)
+    lines = content["summary"]
     panels = Figure(figsize=(9.6, 5.4), layout="constrained")
     axes = panels.subplots(2, 3, sharex=True, sharey="row")
     cells = [(kind, gain) for kind in ("ring", "torus") for gain in (1.0, 0.3, 0.1)]
     for ax, (kind, gain) in zip(axes.flat, cells, strict=True):
         own = [line for line in lines if (line["kind"], line["gain"]) == (kind, gain)]
         for method, (name, (colour, line, marker)) in COLUMNS.items():
-            spreads = [0.0 if math.isnan(sd := c[method]["sd"]) else sd for c in own]
+            bars: list[list[float]] = [[], []]
+            for c in own:
+                same = {key: c[key] for key in ("kind", "gain", "samples")}
+                seeds = [r[method] for r in content["runs"] if same.items() <= r.items()]
+                mean = c[method]["mean"]
+                bars[0].append(math.degrees(mean - min(seeds)))
+                bars[1].append(math.degrees(max(seeds) - mean))
             ax.errorbar(
                 [c["samples"] for c in own],
                 [math.degrees(c[method]["mean"]) for c in own],
-                [math.degrees(sd) for sd in spreads],
+                bars,
                 label=name,
                 color=colour,
                 linestyle=line,
