@@ -57,6 +57,16 @@ def test_coordinates_that_were_mixed_are_found_up_to_an_isometry(name):
     assert left_over < 0.03
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_axes_are_arranged_whichever_way_round_their_components_come(seed):
+    """No isometry of RP² reflects its five components: starts of either kind have to be tried."""
+    M = manifolds.parse("projective:2")
+    z, x = mixed(M, 300, seed=seed)
+    for sign in (1.0, -1.0):
+        f, _ = arranged(M, sign * x, generator=generator(seed))
+        assert metrics.align(M, M.from_features(f), z).mean_distance < 0.2
+
+
 def test_what_is_left_over_tells_a_manifold_from_another():
     torus, sphere = manifolds.parse("torus:2"), manifolds.parse("sphere:3")
     left_over = {

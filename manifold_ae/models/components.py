@@ -138,8 +138,10 @@ def arranged(
     some = y[:: max(1, len(y) // ROWS)]
     shape = (starts, frame.axes.shape[1], size)
     turns = torch.randn(shape, dtype=torch.float64, generator=generator)
-    # (starts, size, k), of orthonormal rows.
-    turns = torch.linalg.qr(turns).Q.mT
+    # (starts, size, k), of orthonormal rows. Signs make them uniform: without these all have one
+    # determinant, and of RP², whose isometries turn and do not reflect, half of all data none.
+    turned, scale = torch.linalg.qr(turns)
+    turns = (turned * scale.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)).mT
     for _ in range(TURNS):
         left, _, right = torch.linalg.svd(some.T @ frame.nearest(some @ turns), full_matrices=False)
         turns = left @ right
