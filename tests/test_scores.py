@@ -110,17 +110,24 @@ def test_held_out_features_by_a_sum_over_a_fine_grid() -> None:
     assert (found.mean - exact).square().mean() > 0
 
 
-def test_scores_of_a_run() -> None:
-    recording = data.simulate("ring", 400, seed=0)
-    dataset = data.from_array(recording.x.numpy(), name="ring")
+def trained_on(dataset: data.Dataset, epochs: int) -> run.VAERun:
+    """A run on cells of a ring, whose features tell of each other."""
     config = VAE(
-        manifold="circle", likelihood="poisson", epochs=25, batch_size=64, lr=3e-3,
+        manifold="circle", likelihood="poisson", epochs=epochs, batch_size=64, lr=3e-3,
         encoder_hidden=(32,), decoder_hidden=(32,), device="cpu",
     )  # fmt: skip
     trained = run.train(config, dataset=dataset)
+    assert isinstance(trained, run.VAERun)
     found = cosmoothing(trained, folds=3)
     assert 0.1 < found["r2"] < 0.9
     assert 0.02 < found["bits_per_spike"] < 3
+    return trained
+
+
+def test_scores_of_a_run() -> None:
+    recording = data.simulate("ring", 400, seed=0)
+    dataset = data.from_array(recording.x.numpy(), name="ring")
+    trained = trained_on(dataset, 25)
     scores = off_manifold(trained, draws=200, num_samples=20)
     assert scores["rows"]["p_value"].shape == (len(dataset.test),)
     assert scores["part"] == pytest.approx((scores["rows"]["p_value"] < 0.05).mean())
@@ -202,14 +209,7 @@ def test_scores_of_a_run_with_gaps() -> None:
     x = data.simulate("ring", 300, seed=0).x.clone()
     x[torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) < 0.1] = math.nan
     dataset = data.from_array(x.numpy(), name="ring", missing="mask")
-    config = VAE(
-        manifold="circle", likelihood="poisson", epochs=15, batch_size=64, lr=3e-3,
-        encoder_hidden=(32,), decoder_hidden=(32,), device="cpu",
-    )  # fmt: skip
-    trained = run.train(config, dataset=dataset)
-    found = cosmoothing(trained, folds=3)
-    assert 0.1 < found["r2"] < 0.9
-    assert 0.02 < found["bits_per_spike"] < 3
+    trained = trained_on(dataset, 15)
     scores = off_manifold(trained, draws=200, num_samples=10)
     assert np.isfinite(scores["rows"]["log_likelihood"]).all()
     assert scores["part"] < 0.3

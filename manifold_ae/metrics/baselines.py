@@ -65,7 +65,7 @@ class CircularCoordinates:
 
     Landmarks are farthest points, which in noise are outliers, the more so the more rows there are.
     So the fit leaves out rows that lie far from their neighbours: of ``MANY`` rows and more half of
-    them, without which simulated rings were found at noise that hid them otherwise.
+    them.
 
     Other rows than those of the fit have the circular mean of the five nearest of these, in the
     principal components in which the fit was made.
