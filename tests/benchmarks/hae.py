@@ -39,9 +39,10 @@ SOFT = {
     **PERCEPTRON, "blocks": "soft", "size": 4, "phi_hidden": (256, 256), "traces": 120000,
     "epochs": 2,
 }  # fmt: skip
-#: The errors of pictures are so small that a few 1e-4 rad a step count, which the average over
-#: transitions reaches where there are enough of them; as many steps of training as of sprites.
-MANY = {**SOFT, "traces": 240000, "epochs": 1, "restarts": 2}
+#: The errors of pictures are so small that a few 1e-4 rad a step count. What is left of them is the
+#: noise of latents, 1e-2 rad of a transition, spread over the 500 weights that settle: it takes
+#: about a million transitions to average it away.
+MANY = {**SOFT, "traces": 480000, "epochs": 1, "restarts": 2}
 #: As Keurti et al. have it, with nothing beside it and no end of its own.
 PLAIN = {"phi": "mlp", "phi_activation": "relu", "phi_skip": False, "settle_steps": 0}
 #: Large rotations are never seen; the bracket's weight makes up for what they would tell.
