@@ -20,6 +20,7 @@ from manifold_ae.estimators.parameters import DATA, named, plain, seed_of, share
 from manifold_ae.experiments import VAE
 from manifold_ae.manifolds import Manifold
 from manifold_ae.models import likelihoods
+from manifold_ae.numerics import in_parts
 from manifold_ae.run import VAERun
 from manifold_ae.run.delta_vae import load
 from manifold_ae.training import Checkpoint
@@ -284,10 +285,7 @@ class DeltaVAE(TransformerMixin, BaseEstimator):
         else:
             z = self.manifold_.projx(latents.reshape(-1, *self.manifold_.ambient_shape))
         given = _given(covariates, exposure)
-        parts = [
-            trained.decode(z[own], **{name: value[own] for name, value in given.items()})
-            for own in _slices(len(z))
-        ]
+        parts = [trained.decode(part, **own) for part, own in in_parts(ROWS, z, given)]
         return trained.scaling.invert(torch.cat(parts)).numpy()
 
     def score_samples(self, X: Any, *, covariates: Any = None, exposure: Any = None) -> np.ndarray:
@@ -301,13 +299,8 @@ class DeltaVAE(TransformerMixin, BaseEstimator):
         given = trained.given(len(x), **_given(covariates, exposure))
         generator = generator_for("score", trained.config.seed, device=trained.device)
         parts = [
-            trained.model.log_likelihood(
-                x[own],
-                self.num_samples,
-                generator=generator,
-                **{name: value[own] for name, value in given.items()},
-            )
-            for own in _slices(len(x))
+            trained.model.log_likelihood(part, self.num_samples, generator=generator, **own)
+            for part, own in in_parts(ROWS, x, given)
         ]
         return (torch.cat(parts).double().cpu() + self._log_change(raw)).numpy()
 
@@ -389,11 +382,6 @@ def _given(covariates: Any, exposure: Any) -> dict[str, Any]:
         for name, value in both.items()
         if value is not None
     }
-
-
-def _slices(rows: int) -> list[slice]:
-    """Rows in parts of at most ``ROWS``."""
-    return [slice(start, start + ROWS) for start in range(0, rows, ROWS)]
 
 
 def _packed(checkpoint: Checkpoint) -> bytes:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from manifold_ae.numerics import in_parts
+
 __all__ = ["evaluate_bound"]
 
 #: Posterior samples in all, below which small data are gone through repeatedly for the ELBO.
@@ -49,17 +51,17 @@ def evaluate_bound(
     if len(x) == 0:
         raise ValueError("x is empty: there is nothing to evaluate")
     repeats = min(50, max(1, math.ceil(ELBO_SAMPLES / len(x))))
-    starts = range(0, len(x), batch_size)
     collected: dict[str, list[Tensor]] = {}
-    for start in tqdm(starts, desc="evaluating", unit="batch", disable=not progress, leave=False):
-        own = slice(start, start + batch_size)
-        batch, more = x[own], {name: value[own] for name, value in (given or {}).items()}
+    bar = tqdm(total=len(x), desc="evaluating", unit="row", disable=not progress, leave=False)
+    for batch, more in in_parts(batch_size, x, given):
         rounds = [model.elbo(batch, generator=generator, **more) for _ in range(repeats)]
         for name in rounds[0]:
             mean = torch.stack([terms[name] for terms in rounds]).double().mean(0)
             collected.setdefault(name, []).append(mean)
         estimate = model.log_likelihood(batch, num_samples, generator=generator, **more)
         collected.setdefault("log_likelihood", []).append(estimate.double())
+        bar.update(len(batch))
+    bar.close()
     values = {name: torch.cat(parts) for name, parts in collected.items()}
     result = {name: value.mean().item() for name, value in values.items()}
     for name in ("elbo", "log_likelihood"):

@@ -15,13 +15,13 @@ References:
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from manifold_ae.models.delta_vae import DeltaVAE
 from manifold_ae.models.lattices import lattice
+from manifold_ae.numerics import in_parts
 
 __all__ = ["HeldOut", "predict_held_out"]
 
@@ -69,16 +69,14 @@ def predict_held_out(
     prior = model.prior.log_prob(z).unsqueeze(1)
     rows = max(1, ELEMENTS // (len(z) * math.prod(shape)))
     log_probs, means = [], []
-    for start in range(0, len(x), rows):
-        part = x[start : start + rows]
-        some: dict[str, Any] = {name: value[start : start + rows] for name, value in given.items()}
-        covariates = some.get("covariates")
+    for part, own in in_parts(rows, x, given):
+        covariates = own.get("covariates")
         if covariates is None:
             output = model._output(z).unsqueeze(1)
         else:
             wide = z.unsqueeze(1).expand(-1, len(part), *z.shape[1:])
             output = model._output(wide, covariates.expand(len(z), *covariates.shape))
-        exposure = some.get("exposure")
+        exposure = own.get("exposure")
         gaps = part.isnan()
         terms = model.likelihood.terms(output, part.masked_fill(gaps, 0.0), exposure)
         terms = terms.masked_fill(gaps, 0.0).flatten(2).double()  # (points, rows, features)

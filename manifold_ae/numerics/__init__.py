@@ -20,6 +20,7 @@ from manifold_ae.numerics.gamma import (
     trigamma_difference,
 )
 from manifold_ae.numerics.kept import built_once, constant
+from manifold_ae.numerics.rows import in_parts
 from manifold_ae.numerics.series import (
     cos_sqrt,
     cosh_sqrt,
@@ -51,6 +52,7 @@ __all__ = [
     "expm1_ratio",
     "half_cotangent_defect_sqrt",
     "hidden_by_vmap",
+    "in_parts",
     "log1m_exp",
     "log_gamma_ratio",
     "normalise",

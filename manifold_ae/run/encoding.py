@@ -14,6 +14,7 @@ from manifold_ae.data.seeding import generator_for
 from manifold_ae.manifolds import Manifold
 from manifold_ae.models import refine
 from manifold_ae.models.refinement import rows_at_once
+from manifold_ae.numerics import in_parts
 
 if TYPE_CHECKING:
     from manifold_ae.run.vae_run import VAERun
@@ -52,8 +53,8 @@ def described(manifold: Manifold, points: Tensor, time: Tensor) -> dict[str, np.
 def _by_encoder(
     run: VAERun, x: Tensor, known: dict[str, Any], batch_size: int
 ) -> Iterator[tuple[Tensor, ...]]:
-    for own in _slices(len(x), batch_size):
-        law: Any = run.model.posterior_law(run.scaled(x[own]), **_cut(known, own))
+    for batch, own in in_parts(batch_size, x, known):
+        law: Any = run.model.posterior_law(run.scaled(batch), **own)
         yield law.loc, law.time
 
 
@@ -64,16 +65,7 @@ def _refined(
     generator = generator_for("encode", run.config.seed, device=run.device)
     bar = tqdm(total=len(x), unit="row", desc="refine", disable=None if progress else True)
     with bar:
-        for own in _slices(len(x), rows_at_once(run.model)):
-            batch = run.scaled(x[own])
-            found = refine(run.model, batch, generator=generator, **_cut(known, own))
+        for batch, own in in_parts(rows_at_once(run.model), x, known):
+            found = refine(run.model, run.scaled(batch), generator=generator, **own)
             yield M.projx(found.centre), found.time, found.radius(LEVEL)
             bar.update(len(batch))
-
-
-def _cut(known: dict[str, Any], own: slice) -> dict[str, Any]:
-    return {name: value[own] for name, value in known.items()}
-
-
-def _slices(rows: int, size: int) -> list[slice]:
-    return [slice(start, start + size) for start in range(0, max(1, rows), size)]

@@ -13,6 +13,7 @@ from torch import Tensor
 from manifold_ae.manifolds import Euclidean, Manifold
 from manifold_ae.models.delta_vae import DeltaVAE
 from manifold_ae.models.lattices import Lattice, lattice
+from manifold_ae.numerics import in_parts
 
 __all__ = ["Observed"]
 
@@ -121,9 +122,8 @@ def _lattice_for(
     if not coordinates.numel():
         return lattice(M, count)
     lows, highs = [], []
-    for k in range(0, len(x), 4096):
-        part = {name: value[k : k + 4096] for name, value in given.items()}
-        q: Any = model.posterior_law(x[k : k + 4096], **part)
+    for batch, part in in_parts(4096, x, given):
+        q: Any = model.posterior_law(batch, **part)
         place = _euclidean_coordinates(M, q.loc)
         spread = 5 * q.time.sqrt().flatten(1).amax(1, keepdim=True)
         lows.append((place - spread).amin(0))

@@ -30,6 +30,7 @@ from manifold_ae.metrics import align_latents
 from manifold_ae.metrics.distances import gap
 from manifold_ae.models import DeltaVAE, WeightedPosterior, refine
 from manifold_ae.models.refinement import rows_at_once
+from manifold_ae.numerics import in_parts
 
 if TYPE_CHECKING:
     from manifold_ae.run.vae_run import VAERun
@@ -178,9 +179,7 @@ def regions(
     part = Factors(M, ()) if part is None else part
     centres, radii = [], []
     rows = rows_at_once(model, num_samples) if refined else ROWS
-    for start in range(0, len(x), rows):
-        some = {name: value[start : start + rows] for name, value in given.items()}
-        batch = x[start : start + rows]
+    for batch, some in in_parts(rows, x, given):
         if refined:
             own = refine(model, batch, num_samples=num_samples, generator=generator, **some)
             centre, points = part.of(M, own.centre), part.of(M, own.points)

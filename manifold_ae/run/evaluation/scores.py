@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from manifold_ae.data.given import SEEN
+from manifold_ae.data.given import SEEN, rows_of
 from manifold_ae.data.seeding import generator_for
 from manifold_ae.models import DeltaVAE
 from manifold_ae.models.held_out import predict_held_out
+from manifold_ae.numerics import in_parts
 
 if TYPE_CHECKING:
     from manifold_ae.run.vae_run import VAERun
@@ -80,7 +81,7 @@ def score_rows(
     sets, of_row = torch.unique(gaps.flatten(1), dim=0, return_inverse=True)
     count = min(draws, max(LEAST_DRAWS, draws // len(sets)))
     chosen = torch.randint(len(x), (count,), generator=generator, device=x.device)
-    conditions = _rows_of(given, chosen)
+    conditions = rows_of(given, chosen)
     whole = model.sample(count, noise=True, generator=generator, **conditions)
     found, p_value, z_score = torch.empty(3, len(x), dtype=torch.float64).unbind()
     for k, missing in enumerate(sets):
@@ -88,17 +89,13 @@ def score_rows(
         own = whole.masked_fill(missing.reshape(x.shape[1:]), math.nan)
         reference = _log_likelihoods(model, own, conditions, num_samples, generator)
         reference = reference.sort().values
-        mine = _log_likelihoods(model, x[rows], _rows_of(given, rows), num_samples, generator)
+        mine = _log_likelihoods(model, x[rows], rows_of(given, rows), num_samples, generator)
         below = torch.searchsorted(reference, mine, right=True).double()
         spread = reference.std() if count > 1 else torch.tensor(math.nan)
         rows = rows.cpu()
         found[rows], p_value[rows] = mine, (1 + below) / (1 + count)
         z_score[rows] = (mine - reference.mean()) / spread
     return OffManifold(found, p_value, z_score)
-
-
-def _rows_of(given: Mapping[str, Tensor], rows: Tensor) -> dict[str, Any]:
-    return {name: value[rows] for name, value in given.items()}
 
 
 def _log_likelihoods(
@@ -108,11 +105,10 @@ def _log_likelihoods(
     num_samples: int,
     generator: torch.Generator | None,
 ) -> Tensor:
-    parts = []
-    for start in range(0, len(x), ROWS):
-        some: dict[str, Any] = {k: v[start : start + ROWS] for k, v in given.items()}
-        batch = x[start : start + ROWS]
-        parts.append(model.log_likelihood(batch, num_samples, generator=generator, **some))
+    parts = [
+        model.log_likelihood(batch, num_samples, generator=generator, **own)
+        for batch, own in in_parts(ROWS, x, given)
+    ]
     return torch.cat(parts).double().cpu()
 
 
