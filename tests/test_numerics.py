@@ -20,6 +20,7 @@ from manifold_ae.numerics import (
     chord_angle,
     constant,
     cos_sqrt,
+    in_parts,
     normalise,
     sinc_sqrt,
     soft_clamp,
@@ -265,6 +266,23 @@ def test_soft_clamp_rises_and_keeps_a_gradient_far_beyond_both_bounds(dtype, dev
             assert slope == pytest.approx((1 + w**2) ** -1.5, rel=1e-4)
 
 
+def test_what_has_left_a_soft_clamp_finds_back(dtype, device):
+    low, high = BOUNDS
+    half, middle = (high - low) / 2, (high + low) / 2
+    x = torch.tensor([-400.0, low - 1, low + 1, -3.0, high - 1, high + 1, 400.0], dtype=dtype)
+    x = x.to(device).requires_grad_()
+    y = soft_clamp(x, low, high, returns=True)
+    assert torch.equal(y, soft_clamp(x, low, high))
+    (true,) = torch.autograd.grad(soft_clamp(x, low, high).sum(), x)
+    away = (x.detach() - middle).sign()
+    # Against the gradient is inward: the slope at the bounds, or more. Outward is the derivative.
+    (inward,) = torch.autograd.grad(y, x, away, retain_graph=True)
+    beyond = (x.detach() - middle).abs() > half
+    assert torch.allclose(inward * away, true.where(~beyond, true.new_tensor(2**-1.5)))
+    (outward,) = torch.autograd.grad(y, x, -away)
+    assert torch.allclose(-outward * away, true)
+
+
 def test_a_function_may_bring_its_own_slopes(device):
     def f(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return x * y**2, y**2, 2 * x * y
@@ -332,3 +350,12 @@ def test_constants_are_made_once_and_serve_training(dtype, device):
     x = torch.ones(2, dtype=dtype, device=device, requires_grad=True)
     (slope,) = torch.autograd.grad((x * row).sum(), x)
     assert torch.equal(slope, row)
+
+
+def test_parts_of_rows_are_all_of_them_each_with_its_own() -> None:
+    x, c = torch.arange(10.0), torch.arange(20.0).view(10, 2)
+    parts = list(in_parts(4, x, {"covariates": c}))
+    assert [len(part) for part, _ in parts] == [4, 4, 2]
+    assert torch.cat([part for part, _ in parts]).equal(x)
+    assert torch.cat([own["covariates"] for _, own in parts]).equal(c)
+    assert [part.shape for part, own in in_parts(4, x[:0])] == [(0,)]

@@ -31,8 +31,9 @@ class PosteriorHead(nn.Module):
 
     Arguments:
         given: whether the first ``manifold.feature_size`` features are the place.
-        bound: ``"soft"`` keeps log t within ``time_range``, softly, and leaves it free inside;
-            ``"paper"`` is the authors' tanh, log t ∈ (−8.75, −3.75).
+        bound: ``"soft"`` keeps log t within ``time_range``, softly, and leaves it free inside; one
+            that has left it finds back, see ``numerics.soft_clamp``. ``"paper"`` is the authors'
+            tanh, log t ∈ (−8.75, −3.75).
         time_range: the range in which float32 arithmetic carries a gradient: past the upper end
             the posterior is uniform to four digits, and nothing would pull it back.
         initial: time at which an untrained head starts (soft bound only).
@@ -94,4 +95,4 @@ class PosteriorHead(nn.Module):
         if self.bound == "paper":
             low, high = PAPER_RANGE
             return point, torch.exp((low + high) / 2 + (high - low) / 2 * torch.tanh(raw))
-        return point, soft_clamp(raw, *self.log_range).exp()
+        return point, soft_clamp(raw, *self.log_range, returns=True).exp()
