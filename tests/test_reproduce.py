@@ -59,6 +59,7 @@ def test_every_space_in_both_settings_where_they_differ(name, preset):
     walks = [job for job in jobs if job.folder.startswith("paper/")]
     assert {job.config.posterior for job in walks} == {"random-walk"}
     assert {job.config.restarts for job in walks} == {1}
+    assert {(job.config.lr_schedule, job.config.kl_warmup) for job in walks} == {("constant", 0.0)}
     assert {job.config.data_dir for job in jobs} == {"here"}
 
 
@@ -73,6 +74,7 @@ def test_seeds_together_are_the_same_runs():
         for seed in range(3)
     }
     assert expected == {(job.folder, job.config) for job in apart if "extra" not in job.folder}
+    assert table.jobs(seeds=1, together=True) == table.jobs(seeds=1)
 
 
 def test_presets_and_counts_that_cannot_be():
@@ -109,6 +111,9 @@ def test_a_table_is_made_once_and_gathered(small, tmp_path):
     assert again.exit_code == 0 and again.output == first.output
     CliRunner().invoke(main, arguments)
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
+    other = CliRunner().invoke(main, [*arguments, "--epochs", "2"])
+    assert other.exit_code != 0
+    assert "epochs = 2 (there: 1)" in other.output and "another --out" in other.output
 
 
 def test_processes_started_together_share_the_runs(small, tmp_path, monkeypatch):
@@ -120,6 +125,8 @@ def test_processes_started_together_share_the_runs(small, tmp_path, monkeypatch)
         parts.append(run.reproduce("table2", tmp_path, device="cpu"))
     paths = [path for part in parts for path in part]
     assert len(set(paths)) == len(paths) == 3 + 1
+    told = CliRunner().invoke(main, ["reproduce", "table2", "--out", str(tmp_path), "--quiet"])
+    assert f"manifold-ae reproduce table2 --out {tmp_path} --collect" in told.output
 
 
 def test_nothing_to_gather(tmp_path):

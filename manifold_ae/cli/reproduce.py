@@ -58,7 +58,10 @@ def reproduce(
             progress=not quiet,
         )
         if run.is_one_of_several():
-            click.echo(f"{len(done)} runs done; gather all with: reproduce {name} --collect")
+            click.echo(
+                f"{len(done)} runs done; gather all with: manifold-ae reproduce {name} "
+                f"--out {folder} --collect"
+            )
             return
     click.echo(run.table_text(run.collect(name, folder)))
     click.echo(f"table in {folder / 'table.json'}, pictures in {folder / 'figures'}")

@@ -32,13 +32,15 @@ SPACES = {
 #: the embedded torus too, and has the volume 8π·ac in place of 4π²·ac.
 KL_EXCESS = {"torus:2": math.log(2 * math.pi), "embedded-torus": math.log(4)}
 
-#: The two ways in which every table is made: the paper's, and ours.
+#: The two ways in which every table is made: the paper's, its rate of learning included, and ours.
 SETTINGS: dict[str, dict[str, Any]] = {
     "paper's setting": {
         "posterior": "random-walk",
         "walk_steps": 10,
         "divergence": "short-time",
         "time_bound": "paper",
+        "lr_schedule": "constant",
+        "kl_warmup": 0.0,
         "restarts": 1,
     },
     "exact": {},
@@ -126,6 +128,7 @@ class Table:
         if epochs is not None:
             fields["epochs"] = epochs
         count = seeds or count
+        together = together and count > 1
         cells = [
             (setting, manifold)
             for manifold in SPACES

@@ -13,9 +13,10 @@ import torch
 from tqdm import tqdm
 
 from manifold_ae import data, metrics
+from manifold_ae.experiments import VAE
 from manifold_ae.experiments.paper import FIGURES, SETTINGS, SPACES, TABLES, Job, Table
 from manifold_ae.run import delta_vae
-from manifold_ae.run.files import read_checkpoint, write_json
+from manifold_ae.run.files import WHERE, read_checkpoint, write_json
 from manifold_ae.run.seeds import spread
 
 __all__ = ["collect", "is_one_of_several", "reproduce", "table_text", "winding_determinant"]
@@ -52,7 +53,8 @@ def reproduce(
         The folders of the runs that this process was to see to.
 
     Raises:
-        ValueError: for a table that there is not, or a folder with runs of another preset.
+        ValueError: for a table that there is not, or a folder with other runs: of another preset,
+            or of other numbers of epochs or of seeds that are trained together.
     """
     folder = Path(folder)
     rank, world = _share()
@@ -66,7 +68,7 @@ def reproduce(
     count = workers if workers is not None else (1 if on_gpu or world > 1 else cores)
     if count < 1:
         raise ValueError(f"workers = {count}: expected at least 1")
-    left = [job for job in jobs if not (folder / job.folder / "metrics.json").exists()]
+    left = [job for job in jobs if not _is_done(job, folder)]
     bar = tqdm(
         total=len(jobs), initial=len(jobs) - len(left), unit="run", disable=not progress, desc=name
     )
@@ -74,6 +76,25 @@ def reproduce(
         for _ in _carry_out(left, folder, min(count, len(left)), max(1, cores // count)):
             bar.update()
     return [folder / job.folder for job in jobs]
+
+
+def _is_done(job: Job, folder: Path) -> bool:
+    """Whether the run is there to its end; it must be the same run, done or not."""
+    where, wanted = folder / job.folder, job.config.to_mapping()
+    if (where / "config.toml").exists():
+        there = VAE.from_mapping(VAE.read(where / "config.toml")).to_mapping()
+        other = [
+            f"{name} = {value!r} (there: {there.get(name)!r})"
+            for name, value in wanted.items()
+            # What is "auto" has been resolved since.
+            if name not in (*WHERE, "data_dir") and value not in ("auto", there.get(name))
+        ]
+        if other:
+            raise ValueError(
+                f"{where} holds another run than this table's, with {', '.join(other)}; choose "
+                "another --out, or take that folder away"
+            )
+    return (where / "metrics.json").exists()
 
 
 def _share() -> tuple[int, int]:

@@ -60,7 +60,7 @@ BASE = VAE(
 )
 #: What is trained, and how, as fields of ``VAE``.
 TRAINED: dict[str, dict[str, Any]] = {
-    "published": SETTINGS["paper's setting"] | {"lr_schedule": "constant", "kl_warmup": 0.0},
+    "published": SETTINGS["paper's setting"],
     "mlp": {},
     "time 0.3": {"initial_time": 0.3},
     "time 1": {"initial_time": 1.0},
