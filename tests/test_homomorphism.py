@@ -28,7 +28,14 @@ from manifold_ae.groups import (
     irrep,
 )
 from manifold_ae.manifolds import SO3 as Rotations
-from manifold_ae.manifolds import Euclidean, FlatTorus, Manifold, RealProjective, Sphere
+from manifold_ae.manifolds import (
+    Euclidean,
+    FlatTorus,
+    KleinBottle,
+    Manifold,
+    RealProjective,
+    Sphere,
+)
 from manifold_ae.models import HomomorphismAutoencoder, likelihoods
 from manifold_ae.models.inference import infer_action
 from manifold_ae.models.transitions import ByRepresentation, Still, Transition, Unstructured
@@ -611,6 +618,7 @@ def test_still_has_no_penalties():
         (FlatTorus(2), lambda: LearnedRepresentation(SO3(), 4, blocks=None), "off it"),
         (FlatTorus(2), MOVES["givens"], "off it"),
         (FlatTorus(2), MOVES["unstructured"], "off it"),
+        (KleinBottle(), MOVES["planes"], "two coordinates of one point"),
         (Sphere(2), MOVES["planes"], "size 4 does not act on points of Sphere"),
         (Rotations(), MOVES["planes"], "expected size 3"),
         (Rotations(), MOVES["still"], "size 4 does not act on"),

@@ -489,6 +489,28 @@ def test_soft_blocks_of_rotations_are_found(degrees, seed):
     assert sorted(map(len, rho.discovered_blocks())) == sizes
 
 
+def test_soft_blocks_of_a_lookup_are_found():
+    group, g = Cyclic(5), torch.arange(5)
+    torch.manual_seed(0)
+    truth = Sum(*(rho for rho in irreps(group) if rho.size == 2))
+    turn, _ = torch.linalg.qr(torch.randn(4, 4))
+    target = turn @ truth(g) @ turn.mT
+    basis = torch.nn.Parameter(torch.randn(4, 4))
+    rho = LearnedRepresentation(group, 4, blocks="soft", phi="lookup")
+    optimizer = torch.optim.Adam([*rho.parameters(), basis], lr=0.05)
+    for _ in range(800):
+        q = torch.linalg.matrix_exp(basis - basis.mT)
+        penalties = rho.penalties()
+        fit = (rho(g) - q @ target @ q.mT).square().sum()
+        loss = fit + penalties["sparsity"] + penalties["table"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert sorted(map(len, rho.discovered_blocks())) == [2, 2]
+    assert rho.penalties()["sparsity"] < 0.01
+    assert rho.penalties(only=["table"]).keys() == {"table"}
+
+
 # ---- lookups --------------------------------------------------------------------------------
 
 
@@ -548,6 +570,12 @@ def test_scrambled_coordinates_are_fixed_and_one_to_one(generator):
     assert found(torch.zeros(3, dtype=torch.float64)).abs().min() > 1e-3
 
 
+@pytest.mark.parametrize("arguments", [{}, {"phi": "mlp"}, {"phi": "mlp", "skip": True}])
+def test_no_actions_at_all_have_no_matrices(arguments):
+    rho = LearnedRepresentation(SO3(), blocks=[3], **arguments)
+    assert rho(torch.zeros(0, 3)).shape == (0, 3, 3)
+
+
 # ---- refusals -------------------------------------------------------------------------------
 
 
@@ -558,8 +586,9 @@ def test_scrambled_coordinates_are_fixed_and_one_to_one(generator):
         (SO2(), {"size": 2, "free": 2}, "greater than free = 2"),
         (SO2(), {"size": True}, "got True"),
         (SO2(), {"blocks": "hard"}, "'soft' or None, got 'hard'"),
-        (SO2(), {"blocks": []}, "one integer or more"),
-        (SO2(), {"blocks": [2.0]}, "one integer or more"),
+        (SO2(), {"blocks": []}, "expected integers, one or more"),
+        (SO2(), {"blocks": [2.0]}, "expected integers, one or more"),
+        (SO2(), {"blocks": 2}, r"a list of sizes, such as \[2, 2\]"),
         (SO2(), {"blocks": [2, 0]}, "must be positive"),
         (SO2(), {"blocks": [2], "size": 4}, "add up to 2"),
         (SO2(), {"blocks": [2], "free": -1}, "free must be"),

@@ -73,3 +73,13 @@ def test_a_representation_that_moves_columns_is_measured_too():
     assert found["blocks"] == [3]
     for name in ("homomorphism_error", "equivariance_error", "alignment_residual"):
         assert math.isfinite(found[name]), name
+
+
+@pytest.mark.parametrize("data", ["grid-world", "solids"])
+def test_disentanglement_is_measured_or_said_to_be_left_out(data):
+    world = ("rows=3", "columns=4") if data == "grid-world" else ("size=8",)
+    found = run.train(TINY.replace(data=data, world=world, traces=40)).evaluate()
+    if data == "grid-world":
+        assert 0 <= found["d_lsbd"] <= 2 and "left_out" not in found
+    else:
+        assert "D_LSBD" in found["left_out"] and "d_lsbd" not in found

@@ -153,7 +153,11 @@ HOLE = np.where(np.arange(60).reshape(4, 3, 5) == 17, np.nan, 0)
             "no 'observations', it has observation, actions; did you mean 'observation'",
         ),
         ({}, Torus(1), "no 'observations', it has nothing"),
-        ({"observations": HOLE, "actions": ACTIONS}, Torus(1), r"1 NaN.*row 1, element \(0, 2\)"),
+        (
+            {"observations": HOLE, "actions": ACTIONS},
+            Torus(1),
+            r"trace 1, step 0, column 2.*unit$",
+        ),
         ({"observations": OBSERVATIONS, "actions": ACTIONS + np.inf}, Torus(1), "actions has val"),
         ({"observations": OBSERVATIONS[:3], "actions": ACTIONS}, Torus(1), r"expected \(3, 2, 1\)"),
         ({"observations": OBSERVATIONS, "actions": ACTIONS}, SO3(), r"t\.npz: actions has shape"),

@@ -179,13 +179,16 @@ def check_layout(
         raise ValueError(f"{name} has shape {shape}: expected at least one feature")
 
 
-def to_float32(x: np.ndarray, name: str, *, missing: str = "refuse") -> Tensor:
+def to_float32(
+    x: np.ndarray, name: str, *, missing: str = "refuse", axes: tuple[str, ...] = ("row",)
+) -> Tensor:
     """The values as a new float32 tensor, made in chunks, every one of them finite.
 
     Arguments:
         x: The values, with shape `(n, *)`.
         name: What to call them in the message.
         missing: `"mask"` lets NaN pass, which then stands for a value that is missing.
+        axes: What the first axes count: of traces, `("trace", "step")`.
 
     Raises:
         ValueError: If a value is not finite in float32, or if float32 rounds away more than
@@ -212,11 +215,11 @@ def to_float32(x: np.ndarray, name: str, *, missing: str = "refuse") -> Tensor:
         counts = ", ".join(f"{count} {what}" for what, count in faults.items() if count)
         raise ValueError(
             f"{name} has values that cannot be trained on ({counts}), the first "
-            f"({x[first]:g}) at {_place(first)}: expected finite numbers below 3.4e38; "
-            f"remove these rows, fill them in, or change the unit"
+            f"({x[first]:g}) at {_place(first, axes)}: expected finite numbers below 3.4e38; "
+            f"remove these {axes[0]}s, fill them in, or change the unit"
             + (
                 "; where NaN is a value that is missing, missing='mask' (--missing mask)"
-                if faults["NaN"]
+                if faults["NaN"] and axes == ("row",)
                 else ""
             )
         )
@@ -259,10 +262,12 @@ def _feature(index: tuple[int, ...]) -> str:
     return f" in feature {index[0] if len(index) == 1 else index}" if index else ""
 
 
-def _place(index: tuple[int, ...]) -> str:
+def _place(index: tuple[int, ...], axes: tuple[str, ...] = ("row",)) -> str:
     """Words for the index of an element, counted from 0 as in NumPy."""
-    if len(index) == 1:
-        return f"row {index[0]}"
-    if len(index) == 2:
-        return f"row {index[0]}, column {index[1]}"
-    return f"row {index[0]}, element {index[1:]}"
+    words = [f"{axis} {k}" for axis, k in zip(axes, index, strict=False)]
+    rest = index[len(axes) :]
+    if len(rest) == 1:
+        words.append(f"column {rest[0]}")
+    elif rest:
+        words.append(f"element {rest}")
+    return ", ".join(words)

@@ -19,6 +19,8 @@ from .traces import Traces, check_elements, check_layout
 
 #: The arrays of such a file.
 KEYS = ("observations", "actions", "states")
+#: What their first axes count.
+AXES = ("trace", "step")
 
 
 def load_traces(path: str | os.PathLike[str], group: Group, *, name: str | None = None) -> Traces:
@@ -44,7 +46,7 @@ def load_traces(path: str | os.PathLike[str], group: Group, *, name: str | None 
         arrays = {key: archive.read(key) for key in wanted}
     states = arrays.get("states")
     return Traces(
-        observations=to_float32(arrays["observations"], "observations"),
+        observations=to_float32(arrays["observations"], "observations", axes=AXES),
         actions=_actions(arrays["actions"], group),
         group=group,
         states=None if states is None else torch.from_numpy(states),
@@ -78,7 +80,7 @@ def _actions(x: np.ndarray, group: Group) -> Tensor:
                 "coordinates of its algebra, floats; convert them with array.astype, or give the "
                 "finite group that these integers number"
             )
-        return to_float32(x, "actions")
+        return to_float32(x, "actions", axes=AXES)
     if not integers:
         raise ValueError(
             f"actions has elements of type {x.dtype}: {group!r} is finite, and its elements are "

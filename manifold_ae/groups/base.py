@@ -207,6 +207,8 @@ def in_full(x: Tensor) -> AbstractContextManager[Any]:
 
 def require_trailing(owner: object, name: str, x: Tensor, shape: tuple[int, ...]) -> None:
     """Raise a ValueError unless x is float32 or float64 and its shape ends with ``shape``."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} is of type {type(x).__name__}: {owner!r} takes tensors")
     if x.dtype not in (torch.float32, torch.float64):
         raise ValueError(
             f"{name} has dtype {x.dtype}; {owner!r} takes float32 or float64, convert it with "

@@ -46,7 +46,8 @@ class LearnedRepresentation(nn.Module):
         group: of the actions: a Lie group, or a finite one for ``phi="lookup"``.
         size: of the matrices, free dimensions included; with given blocks it follows from them.
         blocks: sizes of the blocks; ``"soft"`` for one block, whose finer blocks the penalty
-            ``sparsity`` finds; None for one block.
+            ``sparsity`` finds, of generators or, of a lookup, of the odd parts (ρ(g) − ρ(g)ᵀ) / 2;
+            None for one block.
         phi: ``"linear"``, ``"mlp"`` or ``"lookup"``; see this module.
         orthogonal: whether the generators are antisymmetric. A lookup that is not orthogonal
             holds free matrices, which no exponential is taken of.
@@ -190,7 +191,7 @@ class LearnedRepresentation(nn.Module):
 
     def _linear(self, s: Tensor) -> Tensor:
         """W s, of shape ``(entries, *)``: a tall matrix times a small one is the slower product."""
-        return (self.weight @ s.reshape(-1, s.shape[-1]).mT).view(-1, *s.shape[:-1])
+        return (self.weight @ s.reshape(-1, s.shape[-1]).mT).view(len(self.weight), *s.shape[:-1])
 
     def features(self, action: Tensor) -> Tensor:
         """What the entries of φ are linear in, ``(*, p)``: φ's entries are these times (W, V, b).
@@ -267,6 +268,10 @@ class LearnedRepresentation(nn.Module):
             eye = torch.eye(size, dtype=blocks.dtype, device=blocks.device)
             result.append(torch.cat([eye.expand(1, len(which), size, size), blocks]))
         return result
+
+    def _matrices(self) -> Tensor:
+        """ρ of all elements of a finite group, ``(order, size, size)``."""
+        return self.layout.dense(self._looked_up(), 1.0)
 
     # ---- what it gives ----------------------------------------------------------------------
 
@@ -355,7 +360,11 @@ class LearnedRepresentation(nn.Module):
             return only is None or name in only
 
         if self.phi == "lookup":
-            return {"table": defects.table_defect(self, device=like.device)}
+            found["table"] = defects.table_defect(self, device=like.device)
+            if self.soft and wanted("sparsity"):
+                matrices = self._matrices()
+                found["sparsity"] = defects.sparsity((matrices - matrices.mT) / 2)
+            return found
         if self.phi == "linear" and X is None and self.group.dim > 1:
             basis = torch.eye(self.group.dim, dtype=like.dtype, device=like.device)
             first, second = torch.triu_indices(len(basis), len(basis), 1, device=like.device)
@@ -391,13 +400,14 @@ class LearnedRepresentation(nn.Module):
         return [parameter for parameter in self.parameters() if id(parameter) not in chosen]
 
     def discovered_blocks(self, threshold: float = 0.1) -> tuple[tuple[int, ...], ...]:
-        """Sets of coordinates that the generators couple, each a block; for soft blocks.
+        """Sets of coordinates that the generators, or the matrices of a lookup, couple: the blocks.
 
         Args:
             threshold: entries below this part of the largest do not count.
         """
         with torch.no_grad():
-            strength = defects.adjacency(self.generators())
+            telling = self._matrices() if self.phi == "lookup" else self.generators()
+            strength = defects.adjacency(telling)
             linked = (strength > threshold * strength.amax()).cpu()
         linked = linked | linked.mT | torch.eye(self.size, dtype=torch.bool)
         for _ in range(self.size):

@@ -22,9 +22,11 @@ def sizes_of(size: int | None, blocks: Sequence[int] | str | None, free: int) ->
                 f"got {size!r}"
             )
         return (size - free,)
+    if not isinstance(blocks, Sequence):
+        raise ValueError(f"blocks = {blocks!r}: expected a list of sizes, such as [2, 2]")
     found = tuple(blocks)
     if not found or not all(isinstance(k, int) and not isinstance(k, bool) for k in found):
-        raise ValueError(f"blocks = {blocks!r}: expected one integer or more")
+        raise ValueError(f"blocks = {blocks!r}: expected integers, one or more")
     if min(found) < 1:
         raise ValueError(f"blocks = {blocks!r}: sizes must be positive")
     if size is not None and size != sum(found) + free:

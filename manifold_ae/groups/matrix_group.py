@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from manifold_ae.groups import rotations
-from manifold_ae.groups.base import LieGroup, product
+from manifold_ae.groups.base import LieGroup, looks_at_values, product, require_values
 
-__all__ = ["MatrixGroup", "OrthogonalGroup", "block_diagonal", "matrix_exp"]
+__all__ = ["MatrixGroup", "OrthogonalGroup", "block_diagonal", "matrix_exp", "require_rotations"]
 
 #: Up to this size, products and sums are faster than a batched matrix product.
 _SMALL = 4
@@ -44,6 +44,24 @@ class OrthogonalGroup(MatrixGroup):
 
     def _inverse(self, g: Tensor) -> Tensor:
         return g.mT
+
+
+def require_rotations(g: Tensor) -> None:
+    """Raise a ValueError unless matrices ``(*, m, m)`` are finite and turn rather than reflect.
+
+    The closed forms of logarithms would take a reflection for the rotation nearest to it.
+    """
+    if looks_at_values():
+        with torch.no_grad():
+            sign = torch.linalg.det(g)
+        require_values(
+            sign > 0,
+            lambda: (
+                "g has a matrix that is not finite, or of determinant 0 or below: it is no "
+                "rotation, and has no logarithm; a reflection is the product of −1 or another "
+                "fixed reflection with a rotation"
+            ),
+        )
 
 
 def matrix_exp(A: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from manifold_ae.groups import rotations
 from manifold_ae.groups.homogeneous import RigidMotions, homogeneous
-from manifold_ae.groups.matrix_group import block_diagonal
+from manifold_ae.groups.matrix_group import block_diagonal, require_rotations
 from manifold_ae.numerics import half_cotangent_defect_sqrt, sinc_defect_sqrt, sinc_sqrt
 
 __all__ = ["SE3"]
@@ -52,6 +52,7 @@ class SE3(RigidMotions):
 
     def _log(self, g: Tensor) -> Tensor:
         rotation, b = self._parts(g)
+        require_rotations(rotation)
         omega = rotations.log(rotation)
         once = torch.linalg.cross(omega, b)
         twice = torch.linalg.cross(omega, once)

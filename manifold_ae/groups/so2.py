@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manifold_ae.groups.matrix_group import OrthogonalGroup
+from manifold_ae.groups.matrix_group import OrthogonalGroup, require_rotations
 
 __all__ = ["SO2"]
 
@@ -17,7 +17,8 @@ class SO2(OrthogonalGroup):
     r"""Rotations of the plane; elements of shape ``(*, 2, 2)``, X the angle, of shape ``(*, 1)``.
 
     exp θ = [[cos θ, −sin θ], [sin θ, cos θ]]; log g in [−π, π]. The element nearest to a matrix
-    has the same angle, so that log does not ask g to be orthogonal to rounding.
+    has the same angle, so that log does not ask g to be orthogonal to rounding; of a reflection, or
+    what is not finite, it raises a ValueError.
 
     Example:
         >>> G = SO2()
@@ -39,6 +40,7 @@ class SO2(OrthogonalGroup):
         return torch.stack([cosine, -sine, sine, cosine], -1).unflatten(-1, (2, 2))
 
     def _log(self, g: Tensor) -> Tensor:
+        require_rotations(g)
         angle = torch.atan2(g[..., 1, 0] - g[..., 0, 1], g[..., 0, 0] + g[..., 1, 1])
         return angle.unsqueeze(-1)
 

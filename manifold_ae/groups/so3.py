@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from manifold_ae.groups import rotations
-from manifold_ae.groups.matrix_group import OrthogonalGroup
+from manifold_ae.groups.matrix_group import OrthogonalGroup, require_rotations
 
 __all__ = ["SO3"]
 
@@ -19,6 +19,9 @@ class SO3(OrthogonalGroup):
     X is a rotation vector ω, axis times angle; exp by Rodrigues' formula, \|log g\| ≤ π, and of the
     two logarithms of half a turn the one whose first component different from zero is positive.
     [X, Y] = X × Y, Ad_g = g.
+
+    Raises:
+        ValueError: by ``log`` of a reflection, or of what is not finite.
 
     Example:
         >>> G = SO3()
@@ -39,6 +42,7 @@ class SO3(OrthogonalGroup):
         return rotations.exp(X)
 
     def _log(self, g: Tensor) -> Tensor:
+        require_rotations(g)
         return rotations.log(g)
 
     def _hat(self, X: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from manifold_ae.groups import logarithm, rotations
 from manifold_ae.groups.base import check_size
-from manifold_ae.groups.matrix_group import OrthogonalGroup, matrix_exp
+from manifold_ae.groups.matrix_group import OrthogonalGroup, matrix_exp, require_rotations
 from manifold_ae.groups.so2 import SO2
 
 __all__ = ["SO"]
@@ -70,6 +70,7 @@ class SO(OrthogonalGroup):
         if self.n == 2:
             return -SO2()._log(g)
         if self.n == 3:
+            require_rotations(g)
             return _reversed(rotations.log(g))
         return self._vee(logarithm.orthogonal_log(g))
 

@@ -11,7 +11,7 @@ from manifold_ae import groups, metrics
 from manifold_ae.data import Traces, worlds
 from manifold_ae.data.seeding import generator_for, mix
 from manifold_ae.experiments import HAE
-from manifold_ae.groups import LieGroup
+from manifold_ae.groups import Group, LieGroup
 from manifold_ae.models import HomomorphismAutoencoder, transitions
 from manifold_ae.run.representations import is_orthogonal
 from manifold_ae.run.traces import TraceData, held_out
@@ -60,8 +60,9 @@ class Evaluation:
         """Everything, the same every time.
 
         None stands for what is undefined: an error relative to the spread of latents that have
-        none, or over observations of which there are none in the test part. Of a ρ of more than
-        ``MAX_SIZE`` dimensions ``left_out`` says what was not measured.
+        none, or over observations of which there are none in the test part. ``left_out`` says what
+        was not measured: of a ρ of more than ``MAX_SIZE`` dimensions, and of a world without
+        circles for D_LSBD.
         """
         found: dict[str, Any] = self.losses()
         rollout = metrics.evaluate_rollout(
@@ -76,7 +77,9 @@ class Evaluation:
         found["rollout_growth"] = last / first if first > 0 else None
         if isinstance(self.model.transition, transitions.ByRepresentation):
             found |= self.representation(self.model.transition)
-        found |= self.disentanglement()
+        measured = self.disentanglement()
+        missed = [some["left_out"] for some in (found, measured) if "left_out" in some]
+        found |= measured | ({"left_out": "; ".join(missed)} if missed else {})
         if self.config.hold_out != "none":
             found |= self.unseen()
         return found
@@ -228,19 +231,18 @@ class Evaluation:
             found["held_out_start_ratio"] = _ratio(_mean(error[start & ~target]), base)
         return found
 
-    def disentanglement(self) -> dict[str, float]:
-        """D_LSBD over a grid of angles, where the group is a torus."""
+    def disentanglement(self) -> dict[str, Any]:
+        """D_LSBD over a grid, where the group is a torus of up to three circles, or discrete."""
         world = self.source.world
         if world is None or not world.is_group_action:
             return {}
-        if not isinstance(world.group, groups.Torus) or world.group.n > 3:
-            return {}
-        count = {1: 64, 2: 24, 3: 21}[world.group.n]
-        angles = torch.arange(count) * (2 * math.pi / count)
-        grid = torch.stack(torch.meshgrid(*[angles] * world.group.n, indexing="ij"), -1)
-        states = world.group.exp(grid)
-        z = self.encode(world.render(states).flatten(0, world.group.n - 1)).cpu()
-        result = metrics.d_lsbd(z.unflatten(0, grid.shape[:-1]))
+        states = _grid(world.group)
+        if states is None:
+            return {"left_out": f"D_LSBD, which is of one to three circles, not {world.group!r}"}
+        shape = states.shape[: states.dim() - len(world.group.element_shape)]
+        z = self.encode(world.render(states).flatten(0, len(shape) - 1)).cpu()
+        weight = min(10, (min(shape) - 1) // 2)
+        result = metrics.d_lsbd(z.unflatten(0, shape), max_weight=weight)
         return {"d_lsbd": result.value, "d_lsbd_mean": result.mean}
 
     def _truth(self, world: worlds.World, size: int) -> Any:
@@ -251,6 +253,18 @@ class Evaluation:
         moved = groups.Sum(*(part for part in parts if not isinstance(part, groups.Trivial)))
         copies = (size - self.config.free) // moved.size
         return groups.Sum(*[moved] * copies) if copies else None
+
+
+def _grid(group: Group) -> Tensor | None:
+    """Elements over all circles of a torus, or of a product of cyclic groups: an axis for each."""
+    if isinstance(group, groups.Torus) and group.n <= 3:
+        count = {1: 64, 2: 24, 3: 21}[group.n]
+        angles = torch.arange(count) * (2 * math.pi / count)
+        return group.exp(torch.stack(torch.meshgrid(*[angles] * group.n, indexing="ij"), -1))
+    factors = getattr(group, "factors", (group,))
+    if len(factors) <= 3 and all(isinstance(G, groups.Cyclic) and G.order > 2 for G in factors):
+        return torch.arange(math.prod(G.order for G in factors)).view(*(G.order for G in factors))
+    return None
 
 
 def _mean(x: Tensor) -> float | None:
