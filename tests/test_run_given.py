@@ -526,6 +526,10 @@ def test_counts_that_vary_too_much_for_poisson_are_told():
     assert advice.verdict(config, {"kl": 2.0}) == []
     (line,) = advice.verdict(config, {"kl": 1e-4, "dispersion": 2.34})
     assert "latents carry no information" in line
+    (line,) = advice.verdict(config, {"kl": 14.6, "mean_log_time": -13.6})
+    assert "narrow as they can be (mean log t = -13.6, of -13.8 or more)" in line
+    assert advice.verdict(config.replace(time_bound="paper"), {"mean_log_time": -13.6}) == []
+    assert advice.verdict(config, {"kl": 7.0, "mean_log_time": -8.0}) == []
     assert advice.verdict(config, {}) == []
 
 

@@ -13,6 +13,9 @@ __all__ = ["PosteriorHead", "reshaped"]
 #: Bounds of log t in the authors' code: their tanh range is twice the one that its names say
 #: (max_log_t = −5, min_log_t = −7.5), so that log t reaches −3.75 and no more.
 PAPER_RANGE = (-8.75, -3.75)
+#: Times in which float32 arithmetic carries a gradient: past the upper end a posterior is uniform
+#: to four digits, and nothing would pull it back.
+TIME_RANGE = (1e-6, 1e1)
 
 
 def reshaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -34,8 +37,7 @@ class PosteriorHead(nn.Module):
         bound: ``"soft"`` keeps log t within ``time_range``, softly, and leaves it free inside; one
             that has left it finds back, see ``numerics.soft_clamp``. ``"paper"`` is the authors'
             tanh, log t ∈ (−8.75, −3.75).
-        time_range: the range in which float32 arithmetic carries a gradient: past the upper end
-            the posterior is uniform to four digits, and nothing would pull it back.
+        time_range: of the soft bound.
         initial: time at which an untrained head starts (soft bound only).
     """
 
@@ -46,7 +48,7 @@ class PosteriorHead(nn.Module):
         *,
         given: bool = False,
         bound: str = "soft",
-        time_range: tuple[float, float] = (1e-6, 1e1),
+        time_range: tuple[float, float] = TIME_RANGE,
         initial: float = 0.02,
     ) -> None:
         super().__init__()

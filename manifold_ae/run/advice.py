@@ -11,6 +11,7 @@ from torch import Tensor
 from manifold_ae import manifolds
 from manifold_ae.data import Dataset
 from manifold_ae.experiments import VAE
+from manifold_ae.models.heads import TIME_RANGE
 
 __all__ = ["before", "say", "verdict"]
 
@@ -22,6 +23,8 @@ ROWS_PER_DIMENSION = 500
 DISPERSED = 1.5
 #: Nats of the KL below which a latent tells next to nothing of a row.
 EMPTY = 0.05
+#: How near to the shortest time there is the mean log t may be.
+PINNED = 0.5
 
 _LOGGER = logging.getLogger("manifold_ae")
 
@@ -83,6 +86,14 @@ def verdict(config: VAE, metrics: Mapping[str, Any]) -> list[str]:
             f"the KL is {metrics['kl']:.2g} nats: latents carry no information, and where a row is "
             "placed means nothing; train longer, or from another --seed, or look whether there is "
             "structure at all by `manifold-ae select`"
+        ]
+    shortest = math.log(TIME_RANGE[0])
+    if config.time_bound == "soft" and metrics.get("mean_log_time", 0.0) < shortest + PINNED:
+        return [
+            "posteriors are as narrow as they can be (mean log t = "
+            f"{metrics['mean_log_time']:.3g}, of {shortest:.3g} or more): the encoder is sure of "
+            "places that the data may not tell; train with --lr-schedule one-cycle, or a smaller "
+            "--lr"
         ]
     dispersion = metrics.get("dispersion", math.nan)
     if not dispersion > DISPERSED:

@@ -262,8 +262,9 @@ def _grid(group: Group) -> Tensor | None:
         angles = torch.arange(count) * (2 * math.pi / count)
         return group.exp(torch.stack(torch.meshgrid(*[angles] * group.n, indexing="ij"), -1))
     factors = getattr(group, "factors", (group,))
-    if len(factors) <= 3 and all(isinstance(G, groups.Cyclic) and G.order > 2 for G in factors):
-        return torch.arange(math.prod(G.order for G in factors)).view(*(G.order for G in factors))
+    orders = [G.order for G in factors if isinstance(G, groups.Cyclic) and G.order > 2]
+    if len(orders) == len(factors) <= 3:
+        return torch.arange(math.prod(orders)).view(orders)
     return None
 
 

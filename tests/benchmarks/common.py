@@ -22,9 +22,9 @@ def machine(device: str) -> dict[str, Any]:
     }
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    """Mean and standard deviation over seeds."""
-    deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
+def spread(values: list[float]) -> dict[str, float | None]:
+    """Mean and standard deviation over seeds; None of one alone."""
+    deviation = statistics.stdev(values) if len(values) > 1 else None
     return {"mean": statistics.mean(values), "sd": deviation}
 
 
