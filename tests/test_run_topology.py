@@ -63,6 +63,27 @@ def test_oracle_encoders_of_translations(translations, monkeypatch):
     assert "2 times" in twice.words
 
 
+def poses(f: Tensor) -> Tensor:
+    """The frame (a, A a, a × A a) of a function aᵀx + xᵀA x on the sphere, made orthonormal."""
+    x, y, z = data.worlds.Fields(degree=2).points.flatten(0, 1).unbind(-1)
+    parts = [x, y, z, x * x - z * z, y * y - z * z, 2 * x * y, 2 * x * z, 2 * y * z]
+    found = f.double().flatten(1) @ torch.linalg.pinv(torch.stack(parts, -1)).mT
+    a, (p, q, xy, xz, yz) = found[:, :3], found[:, 3:].unbind(-1)
+    A = torch.stack([p, xy, xz, xy, q, yz, xz, yz, -p - q], -1).unflatten(-1, (3, 3))
+    frame, r = torch.linalg.qr(torch.stack([a, (A @ a.unsqueeze(-1)).squeeze(-1)], -1))
+    first, second = (frame * r.diagonal(0, -2, -1).sign().unsqueeze(-2)).unbind(-1)
+    return torch.stack([first, second, torch.linalg.cross(first, second)], -1)
+
+
+@pytest.mark.parametrize(("change", "good"), [(lambda R: R.mT, True), (lambda R: R @ R, False)])
+def test_oracle_encoders_of_poses(change, good, monkeypatch):
+    trained = run.train(TINY.replace(manifold="so3", data="poses", order=2))
+    monkeypatch.setattr(trained, "encode", lambda x: {"points": change(poses(x)).float().numpy()})
+    found = trained.topology(points=512)
+    assert found.captured is good, found.words
+    assert found.evidence["winding"] == [[int(good)]]
+
+
 def test_a_trained_run_from_the_command_line(translations, monkeypatch):
     folder = str(translations.folder)
     few = functools.partialmethod(run.VAERun.topology, points=256)

@@ -102,10 +102,14 @@ def _vae_options(command: Option) -> Option:
             field("num_importance", help="Posterior samples of the bound trained; 1 for the ELBO."),
             field("time_bound", type=click.Choice(["soft", "paper"]), help="Bound on log t."),
             field("picture", type=click.Choice(["simple", "fourier"]), help="For --data torus."),
-            field("order", help="Highest Fourier order N of a picture."),
+            field("order", help="Highest Fourier order N of a picture, degree of poses."),
             field("discount", help="Discount γ of a picture's higher orders."),
-            field("translations", type=click.Choice(["fresh", "fixed"]), help="Of a picture."),
-            field("noise", help="Pixel noise on pictures."),
+            field(
+                "translations",
+                type=click.Choice(["fresh", "fixed"]),
+                help="Pictures, poses.",
+            ),
+            field("noise", help="Pixel noise on pictures and poses."),
             field("steps_per_epoch", help="Steps an epoch where data are drawn afresh."),
             field("num_samples", help="Importance samples for the final log-likelihood."),
             field(

@@ -23,6 +23,7 @@ from .idx import read_idx
 from .mnist import load_mnist
 from .points import load_mixture, load_moons, load_s_curve, mixture_parameters
 from .populations import Simulation, simulate
+from .poses import load_poses
 from .recordings import Beside, Recording, as_recording, from_array
 from .scaling import Scaling
 from .splits import split_rows
@@ -64,6 +65,7 @@ __all__ = [
     "load_mixture",
     "load_mnist",
     "load_moons",
+    "load_poses",
     "load_s_curve",
     "load_torus",
     "load_traces",

@@ -40,7 +40,7 @@ class VAE(Configuration):
     #: "auto" takes the data's own, or else the likelihood's.
     scaling: str = "auto"
 
-    # The periodic pictures (data = "torus").
+    # The periodic pictures (data = "torus"), and functions on the sphere (data = "poses").
     picture: str = "simple"
     order: int = 3
     discount: float = 0.3

@@ -26,20 +26,16 @@ __all__ = ["build_model", "load_data", "posterior_of", "resolve", "resolved_dive
 
 #: Fields that say what is known beside the values; passed on where they are set.
 BESIDE = ("covariates", "exposure", "groups", "times", "labels")
+#: Fields that are options of data sets of the library's own.
+OPTIONS = {
+    "torus": ("picture", "order", "discount", "translations", "noise", "picture_seed"),
+    "poses": ("order", "translations", "noise", "picture_seed"),
+}
 
 
 def load_data(config: VAE) -> Dataset:
     """The data that a configuration names."""
-    options: dict[str, Any] = {}
-    if config.data == "torus":
-        options = {
-            "picture": config.picture,
-            "order": config.order,
-            "discount": config.discount,
-            "translations": config.translations,
-            "noise": config.noise,
-            "picture_seed": config.picture_seed,
-        }
+    options = {name: getattr(config, name) for name in OPTIONS.get(config.data, ())}
     options |= {name: v for name in BESIDE if (v := getattr(config, name)) is not None}
     if config.missing != "refuse":
         options["missing"] = config.missing

@@ -11,8 +11,9 @@ from torch import Tensor
 from manifold_ae.data.given import SEEN
 from manifold_ae.data.seeding import generator_for
 from manifold_ae.data.torus import PICTURES
+from manifold_ae.data.worlds import Fields
 from manifold_ae.experiments import VAE
-from manifold_ae.manifolds import FlatTorus, Manifold
+from manifold_ae.manifolds import SO3, FlatTorus, Manifold
 from manifold_ae.metrics import Topology, certify_map, certify_samples
 
 if TYPE_CHECKING:
@@ -37,8 +38,16 @@ def _translations(config: VAE) -> tuple[Manifold, Render]:
     return torus, lambda x: picture.translate(torus.to_angles(x))
 
 
+def _poses(config: VAE) -> tuple[Manifold, Render]:
+    """The rotation of a function on the sphere."""
+    return SO3(), Fields(degree=config.order, seed=config.picture_seed).render
+
+
 #: Data whose factors are known → the manifold where they live, and observations at its points.
-FACTORS: dict[str, Callable[[VAE], tuple[Manifold, Render]]] = {"torus": _translations}
+FACTORS: dict[str, Callable[[VAE], tuple[Manifold, Render]]] = {
+    "torus": _translations,
+    "poses": _poses,
+}
 
 
 def topology(run: VAERun, *, points: int, landmarks: int) -> Topology:
