@@ -257,10 +257,12 @@ def test_one_angle_gets_cyclic_colours_and_a_ring(shape):
     assert sum(axes.get_label() == "key" for axes in figure.axes) == 1
 
 
-def test_two_angles_get_periodic_colours_and_a_square():
+@pytest.mark.parametrize("count", [2, 3])
+def test_two_angles_get_periodic_colours_and_a_square(count):
     M = Sphere(2)
-    angles = np.random.default_rng(0).uniform(-3, 3, (50, 2))
+    angles = np.random.default_rng(0).uniform(-3, 3, (50, count))
     figure = plots.latents(M, points_on(M, 50), angles)
+    angles = angles[:, :2]
     colours = panels(figure)[2].collections[0].get_facecolors()[:, :3]
     np.testing.assert_allclose(in_order(colours), in_order(periodic_colours(angles)))
     (key,) = [axes for axes in figure.axes if axes.get_label() == "key"]
@@ -278,7 +280,7 @@ def test_two_angles_get_periodic_colours_and_a_square():
         (torch.zeros(0, 4), None, "nothing to draw"),
         (torch.full((5, 4), math.nan), None, r"20 entries of 20.*\(0, 0\).*encoder"),
         (torch.ones(5, 4), torch.arange(4), r"labels has shape \(4,\) for 5 points"),
-        (torch.ones(5, 4), torch.zeros(5, 3), r"labels has shape \(5, 3\).*two angles \(5, 2\)"),
+        (torch.ones(5, 4), torch.zeros(5, 3, 1), r"labels has shape \(5, 3, 1\).*more \(5, 2\)"),
         (torch.ones(5, 4), torch.zeros(5, 2, dtype=torch.int64), "dtype int64"),
         (torch.ones(5, 4), 3, r"labels has shape \(\)"),
         (torch.ones(5, 4), torch.tensor([0.0, 1, math.inf, 0, 0]), r"labels has 1 entries.*\(2,\)"),

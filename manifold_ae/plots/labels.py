@@ -140,7 +140,8 @@ def colouring(labels: Sequence[Any] | Array | Any | None, n: int) -> Colouring:
 
     Arguments:
         labels: integers, booleans or words of shape ``(n,)``: classes; floats of shape ``(n,)``
-            or ``(n, 1)``: one angle in radians; floats of shape ``(n, 2)``: two; None: none.
+            or ``(n, 1)``: one angle in radians; floats of shape ``(n, k)``: two or more, of which
+            the first two are shown; None: none.
 
     Raises:
         ValueError: if the labels are of another length, shape or kind, or are not finite.
@@ -150,15 +151,15 @@ def colouring(labels: Sequence[Any] | Array | Any | None, n: int) -> Colouring:
     labels = as_array(labels)
     expected = (
         f"expected classes as integers ({n},), one angle in radians as floats ({n},) or ({n}, 1), "
-        f"or two angles ({n}, 2)"
+        f"or two angles or more ({n}, 2)"
     )
     if labels.ndim == 0 or len(labels) != n:
         raise ValueError(f"labels has shape {labels.shape} for {n} points; {expected}")
     if labels.dtype.kind in "iubUS" and labels.ndim == 1:
         return _Classes(labels)
-    if labels.dtype.kind != "f" or labels.shape[1:] not in ((), (1,), (2,)):
+    if labels.dtype.kind != "f" or labels.ndim > 2 or 0 in labels.shape[1:]:
         raise ValueError(f"labels has shape {labels.shape} and dtype {labels.dtype}; {expected}")
     angles = check_finite("labels", labels, "leave out the points without a label")
-    if angles.shape[1:] == (2,):
-        return _TwoAngles(periodic_colours(angles))
+    if angles.ndim == 2 and angles.shape[1] > 1:
+        return _TwoAngles(periodic_colours(angles[:, :2]))
     return _Angle(cyclic_colours(angles.reshape(n)))
