@@ -10,7 +10,7 @@ from manifold_ae.plots.style import Sheet, panel_title
 
 __all__ = ["panels"]
 
-#: Height of a panel, width between panels, and room for its title, in inches.
+#: Height of the tallest panel, room between panels, and for a title, in inches.
 HEIGHT, GAP, HEAD = 4.2, 0.25, 0.3
 
 
@@ -20,10 +20,10 @@ def panels(
     columns: int = 2,
     title: str = "",
 ) -> Figure:
-    """PNG files as panels of one height, in rows, each under its own title.
+    """PNG files as panels of one scale, so that letters are of one size, in rows.
 
     Arguments:
-        pictures: paths and titles.
+        pictures: paths and titles; of a panel that has its own, "".
         columns: panels in a row.
 
     Raises:
@@ -32,16 +32,22 @@ def panels(
     if not pictures:
         raise ValueError("pictures is empty: there is nothing to draw")
     images = [(imread(str(path)), name) for path, name in pictures]
+    inch = max(image.shape[0] for image, _ in images) / HEIGHT
     rows = [images[k : k + columns] for k in range(0, len(images), columns)]
-    widths = [[HEIGHT * image.shape[1] / image.shape[0] for image, _ in row] for row in rows]
-    width = max(sum(row) + GAP * (len(row) - 1) for row in widths)
-    sheet = Sheet(width, (HEIGHT + HEAD) * len(rows) + GAP * (len(rows) - 1), title)
-    for k, (row, sizes) in enumerate(zip(rows, widths, strict=True)):
+    heads = [HEAD if any(name for _, name in row) else 0.0 for row in rows]
+    heights = [max(image.shape[0] for image, _ in row) / inch for row in rows]
+    widths = [sum(image.shape[1] for image, _ in row) / inch + GAP * (len(row) - 1) for row in rows]
+    sheet = Sheet(max(widths), sum(heads) + sum(heights) + GAP * (len(rows) - 1), title)
+    top = 0.0
+    for row, head, height in zip(rows, heads, heights, strict=True):
         left = 0.0
-        for (image, name), size in zip(row, sizes, strict=True):
-            axes = sheet.axes(left, k * (HEIGHT + HEAD + GAP) + HEAD, size, HEIGHT)
+        for image, name in row:
+            tall, wide = image.shape[0] / inch, image.shape[1] / inch
+            axes = sheet.axes(left, top + head, wide, tall)
             axes.imshow(image, interpolation="antialiased", aspect="auto")
             axes.set_axis_off()
-            panel_title(axes, name)
-            left += size + GAP
+            if name:
+                panel_title(axes, name)
+            left += wide + GAP
+        top += head + height + GAP
     return sheet.figure
