@@ -30,10 +30,11 @@ def test_one_trace_cannot_be_split() -> None:
         data.split_random(traces(1))
 
 
-def test_files_hold_out_nothing_by_factors(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "value"), [("hold_out", "actions"), ("steps", 5)])
+def test_of_a_file_nothing_is_drawn(name: str, value: object, tmp_path: Path) -> None:
     traces().save(tmp_path / "t.npz")
-    config = SMALL.replace(data=str(tmp_path / "t.npz"), group="torus:1", hold_out="combinations")
-    with pytest.raises(ValueError, match="hold_out = 'combinations': only of a world"):
+    config = SMALL.replace(data=str(tmp_path / "t.npz"), group="torus:1", **{name: value})
+    with pytest.raises(ValueError, match=f"{name} = {value!r}: only of a world"):
         run.train(config)
 
 

@@ -84,8 +84,8 @@ def verdict(config: VAE, metrics: Mapping[str, Any]) -> list[str]:
     if metrics.get("kl", math.inf) < EMPTY:
         return [
             f"the KL is {metrics['kl']:.2g} nats: latents carry no information, and where a row is "
-            "placed means nothing; train longer, or from another --seed, or look whether there is "
-            "structure at all by `manifold-ae select`"
+            "placed means nothing; train longer or with a larger --kl-warmup, or look whether "
+            "there is structure at all by `manifold-ae select`"
         ]
     shortest = math.log(TIME_RANGE[0])
     if config.time_bound == "soft" and metrics.get("mean_log_time", 0.0) < shortest + PINNED:

@@ -118,8 +118,8 @@ def load_traces(config: HAE) -> TraceData:
                     f"data = {config.data!r}: traces in a file need the group of their actions, as "
                     f"in --group torus:2; there are {', '.join(groups.names())}"
                 )
-            for name, none in (("world", ()), ("hold_out", "none")):
-                if getattr(config, name) != none:
+            for name in ("world", "hold_out", "steps", "largest"):
+                if getattr(config, name) != getattr(HAE, name):
                     raise ValueError(
                         f"{name} = {getattr(config, name)!r}: only of a world, and {config.data} "
                         "is a file; leave it out"
