@@ -380,6 +380,7 @@ WITHOUT_LOGARITHM = {
     "a reflection, in SO(3)": (groups.SO(3), -torch.eye(3)),
     "a reflection and a shift": (groups.SE3(), torch.diag(torch.tensor([1.0, 1.0, -1.0, 1.0]))),
     "not a number, in SO3": (groups.SO3(), torch.full((3, 3), math.nan)),
+    "infinite, in SO2": (groups.SO2(), torch.diag(torch.tensor([math.inf, 1.0]))),
     "not a number, in SO(4)": (groups.SO(4), torch.full((4, 4), math.nan)),
     "singular, in SO(4)": (groups.SO(4), torch.ones(4, 4)),
     "negative determinant": (groups.GL(2), torch.diag(torch.tensor([-1.0, 2.0]))),

@@ -280,7 +280,7 @@ def test_two_angles_get_periodic_colours_and_a_square(count):
         (torch.zeros(0, 4), None, "nothing to draw"),
         (torch.full((5, 4), math.nan), None, r"20 entries of 20.*\(0, 0\).*encoder"),
         (torch.ones(5, 4), torch.arange(4), r"labels has shape \(4,\) for 5 points"),
-        (torch.ones(5, 4), torch.zeros(5, 3, 1), r"labels has shape \(5, 3, 1\).*more \(5, 2\)"),
+        (torch.ones(5, 4), torch.zeros(5, 3, 1), r"labels has shape \(5, 3, 1\).*more \(5, k\)"),
         (torch.ones(5, 4), torch.zeros(5, 2, dtype=torch.int64), "dtype int64"),
         (torch.ones(5, 4), 3, r"labels has shape \(\)"),
         (torch.ones(5, 4), torch.tensor([0.0, 1, math.inf, 0, 0]), r"labels has 1 entries.*\(2,\)"),

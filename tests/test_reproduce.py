@@ -114,6 +114,10 @@ def test_a_table_is_made_once_and_gathered(small, tmp_path):
     other = CliRunner().invoke(main, [*arguments, "--epochs", "2"])
     assert other.exit_code != 0
     assert "epochs = 2 (there: 1)" in other.output and "another --out" in other.output
+    path = next(tmp_path.glob("exact/*/*/config.toml"))
+    path.write_text(path.read_text().replace("epochs = 1\n", "epochs = 3\n"))
+    mixed = CliRunner().invoke(main, [*arguments, "--collect"])
+    assert mixed.exit_code != 0 and "runs of several kinds" in mixed.output
 
 
 def test_processes_started_together_share_the_runs(small, tmp_path, monkeypatch):

@@ -30,12 +30,28 @@ def test_one_trace_cannot_be_split() -> None:
         data.split_random(traces(1))
 
 
-@pytest.mark.parametrize(("name", "value"), [("hold_out", "actions"), ("steps", 5)])
+@pytest.mark.parametrize(("name", "value"), [("hold_out", "actions"), ("largest", 1.5)])
 def test_of_a_file_nothing_is_drawn(name: str, value: object, tmp_path: Path) -> None:
     traces().save(tmp_path / "t.npz")
     config = SMALL.replace(data=str(tmp_path / "t.npz"), group="torus:1", **{name: value})
     with pytest.raises(ValueError, match=f"{name} = {value!r}: only of a world"):
         run.train(config)
+
+
+def test_steps_are_those_of_the_traces(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    observations = torch.rand(20, 6, 4, generator=generator)
+    longer = data.Traces(observations, torch.rand(20, 5, 1, generator=generator), Torus(1))
+    longer.save(tmp_path / "t.npz")
+    config = SMALL.replace(data=str(tmp_path / "t.npz"), group="torus:1")
+    trained = run.train(config, tmp_path / "run")
+    assert trained.config.steps == 5
+    weight = trained.model.reconstruction_weight
+    assert weight == pytest.approx(1 / (6 * trained.traces().signal))
+    again = run.train(config, tmp_path / "run", resume=True)
+    assert again.config == trained.config
+    with pytest.raises(ValueError, match="steps = 3: the traces given have 5 actions each"):
+        run.train(config.replace(steps=3))
 
 
 def test_size_of_actions_is_described(tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ from ._checks import at_least, one_of
 from .base import Dataset, register
 from .seeding import generator_for
 from .torus import TRANSLATIONS
-from .worlds.angles import euler_angles
-from .worlds.fields import Fields
+from .worlds.fields import MOST_DEGREES, Fields
 
 _CHUNK = 4096
 
@@ -29,14 +28,14 @@ def load_poses(
     noise: float = 0.0,
     picture_seed: int = 0,
 ) -> Dataset:
-    """Return one function on the sphere under uniform rotations; labels are their Euler angles.
+    """Return one function on the sphere under uniform rotations; labels are rotation vectors.
 
     The function is that of `worlds.Fields`, with harmonics of degrees 1 … L, on a grid of latitudes
     and longitudes. No rotation but the identity keeps it, so that the data are a copy of SO(3).
 
     Arguments:
         seed: Which rotations, and which noise.
-        order: L, at least 2: of degree 1 alone, a function is kept by rotations about an axis.
+        order: L, from 2 to 8: of degree 1 alone, a function is kept by rotations about an axis.
         size: The number of latitudes, at least L + 1; there are twice as many longitudes.
         translations: `"fixed"`, `num_train` poses to train on; or `"fresh"`, new ones at every
             step, by the data set's `draw`: then `train` is a sample to look at and to scale by.
@@ -50,6 +49,8 @@ def load_poses(
     """
     one_of("translations", translations, TRANSLATIONS)
     at_least("order", order, 2)
+    if order > MOST_DEGREES:
+        raise ValueError(f"order={order!r}: expected at most {MOST_DEGREES}")
     at_least("num_train", num_train)
     at_least("num_test", num_test)
     if not 0 <= noise < math.inf:
@@ -61,7 +62,7 @@ def load_poses(
         generator: torch.Generator | None = None,
         device: torch.device | str | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return `n` new poses `(n, size, 2 size)` and their Euler angles `(n, 3)`.
+        """Return `n` new poses `(n, size, 2 size)` and their rotation vectors `(n, 3)`.
 
         Random numbers are drawn where `generator` lives, values made on `device` (by default the
         same).
@@ -72,7 +73,7 @@ def load_poses(
         x = torch.cat([world.render(some) for some in rotations.split(_CHUNK)])
         if noise:
             x = x + noise * torch.randn(x.shape, **single).to(x.device)
-        return x, euler_angles(rotations)
+        return x, SO3().log(rotations)
 
     train, train_labels = draw(num_train, generator_for("poses", "train", seed))
     test, test_labels = draw(num_test, generator_for("poses", "test", seed))

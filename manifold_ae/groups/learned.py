@@ -46,8 +46,8 @@ class LearnedRepresentation(nn.Module):
         group: of the actions: a Lie group, or a finite one for ``phi="lookup"``.
         size: of the matrices, free dimensions included; with given blocks it follows from them.
         blocks: sizes of the blocks; ``"soft"`` for one block, whose finer blocks the penalty
-            ``sparsity`` finds, of generators or, of a lookup, of the odd parts (ρ(g) − ρ(g)ᵀ) / 2;
-            None for one block.
+            ``sparsity`` finds, of generators or, of a lookup, of the odd parts (ρ(g) − ρ(g)ᵀ) / 2
+            (of elements of order two there are none); None for one block.
         phi: ``"linear"``, ``"mlp"`` or ``"lookup"``; see this module.
         orthogonal: whether the generators are antisymmetric. A lookup that is not orthogonal
             holds free matrices, which no exponential is taken of.
@@ -360,7 +360,8 @@ class LearnedRepresentation(nn.Module):
             return only is None or name in only
 
         if self.phi == "lookup":
-            found["table"] = defects.table_defect(self, device=like.device)
+            if wanted("table"):
+                found["table"] = defects.table_defect(self, device=like.device)
             if self.soft and wanted("sparsity"):
                 matrices = self._matrices()
                 found["sparsity"] = defects.sparsity((matrices - matrices.mT) / 2)

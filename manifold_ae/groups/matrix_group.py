@@ -53,13 +53,12 @@ def require_rotations(g: Tensor) -> None:
     """
     if looks_at_values():
         with torch.no_grad():
-            sign = torch.linalg.det(g)
+            turns = (torch.linalg.det(g) > 0) & torch.isfinite(g).all(-1).all(-1)
         require_values(
-            sign > 0,
+            turns,
             lambda: (
                 "g has a matrix that is not finite, or of determinant 0 or below: it is no "
-                "rotation, and has no logarithm; a reflection is the product of −1 or another "
-                "fixed reflection with a rotation"
+                "rotation, and has no logarithm; a reflection is a rotation times one that is fixed"
             ),
         )
 

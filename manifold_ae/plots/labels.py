@@ -151,7 +151,7 @@ def colouring(labels: Sequence[Any] | Array | Any | None, n: int) -> Colouring:
     labels = as_array(labels)
     expected = (
         f"expected classes as integers ({n},), one angle in radians as floats ({n},) or ({n}, 1), "
-        f"or two angles or more ({n}, 2)"
+        f"or two angles or more ({n}, k)"
     )
     if labels.ndim == 0 or len(labels) != n:
         raise ValueError(f"labels has shape {labels.shape} for {n} points; {expected}")

@@ -19,6 +19,7 @@ from manifold_ae.training import Checkpoint, write_aside
 
 __all__ = [
     "as_it_was",
+    "begun_with",
     "existing_checkpoint",
     "group_of",
     "group_record",
@@ -83,6 +84,12 @@ def as_it_was(config: C, folder: Path | None, before: Mapping[str, Any]) -> C:
     older = {name: value for name, value in before.items() if name not in kept}
     changes = {k: v for k, v in older.items() if getattr(config, k) == getattr(kind, k)}
     return config.replace(**changes)
+
+
+def begun_with(folder: Path | None, kind: type[C]) -> C | None:
+    """The configuration of the run in a folder; None where there is no run."""
+    path = None if folder is None else Path(folder) / "config.toml"
+    return None if path is None or not path.exists() else kind.from_mapping(kind.read(path))
 
 
 def prepare_together(

@@ -18,6 +18,7 @@ from manifold_ae.models import HomomorphismAutoencoder, likelihoods
 from manifold_ae.run.base import Run
 from manifold_ae.run.files import (
     as_it_was,
+    begun_with,
     existing_checkpoint,
     group_of,
     group_record,
@@ -30,7 +31,7 @@ from manifold_ae.run.representations import build_model
 from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
 from manifold_ae.run.settling import LEFT_OUT, can_settle, settle
 from manifold_ae.run.support import check_support
-from manifold_ae.run.traces import TraceData, draw_traces, load_traces
+from manifold_ae.run.traces import TraceData, draw_traces, load_traces, with_their_steps
 from manifold_ae.run.trials import train_together
 from manifold_ae.training import Checkpoint, Schedule, make_fabric
 
@@ -190,6 +191,7 @@ def train(
     """
     config = as_it_was(config, folder, BEFORE) if resume else config
     source = load_traces(config) if traces is None else traces
+    config = with_their_steps(config, source, begun_with(folder, HAE) if resume else None)
     if config.hold_out != "none" and source.world is None:
         raise ValueError(
             f"hold_out = {config.hold_out!r}: only of a world; of traces of your own, split them "
@@ -284,6 +286,7 @@ def _settle(trained: HAERun, last: Checkpoint, resume: bool) -> None:
 def describe(config: HAE) -> str:
     """What ``train`` would do with a configuration, after one step of it; nothing is written."""
     source = load_traces(config)
+    config = with_their_steps(config, source)
     fabric = make_fabric(config.device, config.precision)
     model = build_model(config, source.group, source.shape, source.signal).to(fabric.device)
     few = source.train[: config.batch_size].to(fabric.device)

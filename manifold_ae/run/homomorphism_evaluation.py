@@ -241,6 +241,8 @@ class Evaluation:
             return {"left_out": f"D_LSBD, which is of one to three circles, not {world.group!r}"}
         shape = states.shape[: states.dim() - len(world.group.element_shape)]
         z = self.encode(world.render(states).flatten(0, len(shape) - 1)).cpu()
+        if not (z - z[:1]).any():  # a collapsed encoder
+            return {"d_lsbd": None, "d_lsbd_mean": None}
         weight = min(10, (min(shape) - 1) // 2)
         result = metrics.d_lsbd(z.unflatten(0, shape), max_weight=weight)
         return {"d_lsbd": result.value, "d_lsbd_mean": result.mean}

@@ -16,8 +16,8 @@ from manifold_ae import data, metrics
 from manifold_ae.experiments import VAE
 from manifold_ae.experiments.paper import FIGURES, SETTINGS, SPACES, TABLES, Job, Table
 from manifold_ae.run import delta_vae
-from manifold_ae.run.files import WHERE, read_checkpoint, write_json
-from manifold_ae.run.seeds import spread
+from manifold_ae.run.files import WHERE, begun_with, read_checkpoint, write_json
+from manifold_ae.run.seeds import members_of, spread
 
 __all__ = ["collect", "is_one_of_several", "reproduce", "table_text", "winding_determinant"]
 
@@ -79,22 +79,31 @@ def reproduce(
 
 
 def _is_done(job: Job, folder: Path) -> bool:
-    """Whether the run is there to its end; it must be the same run, done or not."""
-    where, wanted = folder / job.folder, job.config.to_mapping()
-    if (where / "config.toml").exists():
-        there = VAE.from_mapping(VAE.read(where / "config.toml")).to_mapping()
-        other = [
-            f"{name} = {value!r} (there: {there.get(name)!r})"
-            for name, value in wanted.items()
-            # What is "auto" has been resolved since.
-            if name not in (*WHERE, "data_dir") and value not in ("auto", there.get(name))
-        ]
-        if other:
-            raise ValueError(
-                f"{where} holds another run than this table's, with {', '.join(other)}; choose "
-                "another --out, or take that folder away"
-            )
-    return (where / "metrics.json").exists()
+    """Whether its runs, one a seed, are there to their end; what is there must be these runs."""
+    members = [job]
+    if job.config.seeds > 1:
+        configs = members_of(job.config)
+        members = [Job(f"{job.folder}/seed-{config.seed}", config) for config in configs]
+    for some in (job, *members):
+        _require_same(some, folder / some.folder)
+    return all((folder / some.folder / "metrics.json").exists() for some in members)
+
+
+def _require_same(job: Job, where: Path) -> None:
+    there = begun_with(where, VAE)
+    if there is None:
+        return
+    other = [
+        f"{name} = {value!r} (there: {getattr(there, name)!r})"
+        for name, value in job.config.to_mapping().items()
+        # What is "auto" has been resolved since.
+        if name not in (*WHERE, "data_dir") and value not in ("auto", getattr(there, name))
+    ]
+    if other:
+        raise ValueError(
+            f"{where} holds another run than this table's, with {', '.join(other)}; choose another "
+            "--out, or take that folder away"
+        )
 
 
 def _share() -> tuple[int, int]:
@@ -149,7 +158,7 @@ def collect(name: str, folder: Path | str) -> dict[str, Any]:
         the flat torus in table 2, also how many encoders wind once around each angle.
 
     Raises:
-        ValueError: if no run is there.
+        ValueError: if no run is there, or runs of different lengths are.
     """
     from manifold_ae import plots
 
@@ -166,6 +175,7 @@ def collect(name: str, folder: Path | str) -> dict[str, Any]:
     }
     if not measured:
         raise ValueError(f"{folder} holds no finished run of {name}; run `reproduce {name}` first")
+    _require_alike([path for paths in runs.values() for path in paths])
     some = next(path for paths in runs.values() for path in paths)
     first = delta_vae.load(some, read_checkpoint(some), device="cpu")
     content: dict[str, Any] = {
@@ -197,6 +207,22 @@ def collect(name: str, folder: Path | str) -> dict[str, Any]:
         if all(path.exists() for path, _ in paths):
             plots.save(plots.panels(paths), folder / "figures" / f"{figure}.png")
     return content
+
+
+def _require_alike(folders: list[Path]) -> None:
+    """A table of runs of one length, and of as many importance samples."""
+    kinds: dict[tuple[int, ...], Path] = {}
+    for path in folders:
+        config = begun_with(path, VAE)
+        if config is not None:
+            steps = config.epochs, config.steps_per_epoch, config.batch_size, config.num_samples
+            kinds.setdefault(steps, path)
+    if len(kinds) > 1:
+        listed = "; ".join(f"{path}: {kind}" for kind, path in kinds.items())
+        raise ValueError(
+            f"runs of several kinds (epochs, steps an epoch, batch, importance samples): {listed}; "
+            "gather each kind in a folder of its own"
+        )
 
 
 def finished(some: Path) -> list[Path]:

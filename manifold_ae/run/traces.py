@@ -15,7 +15,14 @@ from manifold_ae.experiments import HAE
 from manifold_ae.groups import Group, LieGroup
 from manifold_ae.run.fingerprint import fingerprint
 
-__all__ = ["TraceData", "draw_traces", "held_out", "load_traces", "world_options"]
+__all__ = [
+    "TraceData",
+    "draw_traces",
+    "held_out",
+    "load_traces",
+    "with_their_steps",
+    "world_options",
+]
 
 
 @dataclass(frozen=True)
@@ -118,7 +125,7 @@ def load_traces(config: HAE) -> TraceData:
                     f"data = {config.data!r}: traces in a file need the group of their actions, as "
                     f"in --group torus:2; there are {', '.join(groups.names())}"
                 )
-            for name in ("world", "hold_out", "steps", "largest"):
+            for name in ("world", "hold_out", "largest"):
                 if getattr(config, name) != getattr(HAE, name):
                     raise ValueError(
                         f"{name} = {getattr(config, name)!r}: only of a world, and {config.data} "
@@ -152,6 +159,28 @@ def load_traces(config: HAE) -> TraceData:
             )
         parts["train"] = parts["train"][~never]
     return TraceData(parts["train"], parts["test"], world)
+
+
+def with_their_steps(config: HAE, traces: TraceData, before: HAE | None = None) -> HAE:
+    """The configuration with as many steps as the traces have, where they are a user's own.
+
+    Arguments:
+        before: of a run that goes on, which keeps the number that it was begun with.
+
+    Raises:
+        ValueError: if another number was asked for.
+    """
+    if traces.world is not None:
+        return config
+    steps = traces.train.steps
+    if before is not None:
+        return config.replace(steps=before.steps)
+    if config.steps not in (HAE.steps, steps):
+        raise ValueError(
+            f"steps = {config.steps!r}: the traces given have {steps} actions each; leave it out, "
+            "or cut them before"
+        )
+    return config.replace(steps=steps)
 
 
 def draw_traces(
