@@ -109,7 +109,7 @@ def test_a_table_is_made_once_and_gathered(small, tmp_path):
     assert len(stamps) == 2 + 1
     again = CliRunner().invoke(main, [*arguments, "--collect"])
     assert again.exit_code == 0 and again.output == first.output
-    CliRunner().invoke(main, arguments)
+    assert CliRunner().invoke(main, arguments).output == first.output
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
     other = CliRunner().invoke(main, [*arguments, "--epochs", "2"])
     assert other.exit_code != 0

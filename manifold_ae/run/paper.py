@@ -90,14 +90,15 @@ def _is_done(job: Job, folder: Path) -> bool:
 
 
 def _require_same(job: Job, where: Path) -> None:
-    there = begun_with(where, VAE)
-    if there is None:
+    begun = begun_with(where, VAE)
+    if begun is None:
         return
+    there = begun.to_mapping()
     other = [
-        f"{name} = {value!r} (there: {getattr(there, name)!r})"
+        f"{name} = {value!r} (there: {there.get(name)!r})"
         for name, value in job.config.to_mapping().items()
         # What is "auto" has been resolved since.
-        if name not in (*WHERE, "data_dir") and value not in ("auto", getattr(there, name))
+        if name not in (*WHERE, "data_dir") and value not in ("auto", there.get(name))
     ]
     if other:
         raise ValueError(
