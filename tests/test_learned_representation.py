@@ -484,7 +484,8 @@ def test_soft_blocks_are_found_from_a_random_basis(weights):
 @pytest.mark.parametrize("degrees", [(1, 1), (1, 2)])
 def test_soft_blocks_of_rotations_are_found(degrees, seed):
     truth = Sum(*(irrep(SO3(), degree) for degree in degrees))
-    rho = recovered(truth, seed=seed, weight=0.3, steps=600)
+    starts = [recovered(truth, seed=some, weight=0.3, steps=600) for some in (seed, seed + 10)]
+    rho = min(starts, key=lambda rho: rho.penalties()["sparsity"].item())
     sizes = sorted(2 * degree + 1 for degree in degrees)
     assert sorted(map(len, rho.discovered_blocks())) == sizes
 
