@@ -271,17 +271,17 @@ FIGURES: dict[str, dict[str, list[tuple[str, str, str]]]] = {
     "table2": {
         "figure4": [
             (Table.folder("exact", "torus:2", 0), "latents", ""),
-            (Table.folder("exact", "torus:2", 0), "decoded_grid", "flat torus, decoded"),
+            (Table.folder("exact", "torus:2", 0), "decoded_grid", ""),
             (Table.folder("exact", "sphere:2", 0), "latents", ""),
-            (Table.folder("exact", "sphere:2", 0), "decoded_grid", "S², decoded"),
+            (Table.folder("exact", "sphere:2", 0), "decoded_grid", ""),
         ],
         "figure6": [
             ("extra/several-waves", "latents", "N = 3, γ = 0.3"),
-            ("extra/several-waves", "decoded_grid", "decoded"),
+            ("extra/several-waves", "decoded_grid", ""),
         ],
         "figure7": [
             ("extra/too-many-waves", "latents", "N = 10, γ = 0.5"),
-            ("extra/too-many-waves", "decoded_grid", "decoded"),
+            ("extra/too-many-waves", "decoded_grid", ""),
         ],
     },
 }
