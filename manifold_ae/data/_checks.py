@@ -1,6 +1,7 @@
 """What the modules of this package say when an argument is wrong: one wording for each mistake."""
 
 import difflib
+import math
 import numbers
 from collections.abc import Iterable
 
@@ -9,6 +10,15 @@ def at_least(name: str, value: int, minimum: int = 1) -> int:
     """Return `value`, an integer of at least `minimum`, or raise a `ValueError` that names it."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < minimum:
         raise ValueError(f"{name}={value!r}: expected an integer of at least {minimum}")
+    return value
+
+
+def deviation(name: str, value: float) -> float:
+    """Return `value`, a standard deviation, or raise a `ValueError` that names it."""
+    if not 0 <= value < math.inf:
+        raise ValueError(
+            f"{name}={value!r}: expected a standard deviation, finite and not negative"
+        )
     return value
 
 

@@ -15,9 +15,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ._checks import at_least
+from ._checks import at_least, deviation
 from .base import Dataset, register
-from .seeding import generator_for
+from .drawn import drawn
 
 
 def mixture_parameters(components: int = 8, spread: float = 0.1) -> tuple[Tensor, Tensor]:
@@ -43,7 +43,7 @@ def mixture_parameters(components: int = 8, spread: float = 0.1) -> tuple[Tensor
         tensor([1., 1.])
     """
     at_least("components", components, 3)
-    _check_spread("spread", spread)
+    deviation("spread", spread)
     radius = 1 / math.sqrt(0.5 + spread**2)
     angles = torch.arange(components, dtype=torch.float64) * (2 * math.pi / components)
     means = radius * torch.stack([angles.cos(), angles.sin()], -1)
@@ -99,7 +99,7 @@ def load_moons(
     Raises:
         ValueError: If an argument is out of its range.
     """
-    _check_spread("noise", noise)
+    deviation("noise", noise)
     scale = torch.tensor([0.75, 0.5625 - 1 / math.pi], dtype=torch.float64)
     scale = (scale + noise**2).sqrt()
 
@@ -131,7 +131,7 @@ def load_s_curve(
     Raises:
         ValueError: If an argument is out of its range.
     """
-    _check_spread("noise", noise)
+    deviation("noise", noise)
     scale = torch.tensor([0.5, 1.5 + 4 / (3 * math.pi)], dtype=torch.float64)
     scale = (scale + noise**2).sqrt()
 
@@ -170,9 +170,6 @@ def _dataset(
     num_train: int,
     num_test: int,
 ) -> Dataset:
-    at_least("num_train", num_train)
-    at_least("num_test", num_test)
-
     def draw(
         n: int,
         generator: torch.Generator | None = None,
@@ -186,23 +183,6 @@ def _dataset(
         where = x.device if device is None else device
         return x.to(where), labels.to(where)
 
-    train, train_labels = draw(num_train, generator_for(name, "train", seed))
-    test, test_labels = draw(num_test, generator_for(name, "test", seed))
-    return Dataset(
-        name=name,
-        train=train,
-        test=test,
-        train_rows=torch.arange(num_train),
-        test_rows=torch.arange(num_train, num_train + num_test),
-        train_labels=train_labels,
-        test_labels=test_labels,
-        default_scaling="none",
-        draw=draw,
+    return drawn(
+        name, draw, seed=seed, num_train=num_train, num_test=num_test, default_scaling="none"
     )
-
-
-def _check_spread(name: str, value: float) -> None:
-    if not 0 <= value < math.inf:
-        raise ValueError(
-            f"{name}={value!r}: expected a standard deviation, finite and not negative"
-        )

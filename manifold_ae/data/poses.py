@@ -1,15 +1,13 @@
 """Poses of one thing: a function on the sphere, seen after rotations of it."""
 
-import math
-
 import torch
 from torch import Tensor
 
 from manifold_ae.groups import SO3
 
-from ._checks import at_least, one_of
+from ._checks import at_least, deviation, one_of
 from .base import Dataset, register
-from .seeding import generator_for
+from .drawn import drawn
 from .torus import TRANSLATIONS
 from .worlds.fields import MOST_DEGREES, Fields
 
@@ -51,10 +49,7 @@ def load_poses(
     at_least("order", order, 2)
     if order > MOST_DEGREES:
         raise ValueError(f"order={order!r}: expected at most {MOST_DEGREES}")
-    at_least("num_train", num_train)
-    at_least("num_test", num_test)
-    if not 0 <= noise < math.inf:
-        raise ValueError(f"noise={noise!r}: expected a standard deviation, finite and not negative")
+    deviation("noise", noise)
     world = Fields(degree=order, size=size, seed=picture_seed)
 
     def draw(
@@ -75,17 +70,13 @@ def load_poses(
             x = x + noise * torch.randn(x.shape, **single).to(x.device)
         return x, SO3().log(rotations)
 
-    train, train_labels = draw(num_train, generator_for("poses", "train", seed))
-    test, test_labels = draw(num_test, generator_for("poses", "test", seed))
-    return Dataset(
-        name="poses",
-        train=train,
-        test=test,
-        train_rows=torch.arange(num_train),
-        test_rows=torch.arange(num_train, num_train + num_test),
-        train_labels=train_labels,
-        test_labels=test_labels,
+    return drawn(
+        "poses",
+        draw,
+        seed=seed,
+        num_train=num_train,
+        num_test=num_test,
+        fresh=translations == "fresh",
         default_likelihood="gaussian",
         default_scaling="none",
-        draw=draw if translations == "fresh" else None,
     )

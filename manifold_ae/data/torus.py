@@ -25,8 +25,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ._checks import at_least, one_of
+from ._checks import at_least, deviation, one_of
 from .base import Dataset, register
+from .drawn import drawn
 from .seeding import generator_for
 
 _CHUNK = 1024
@@ -249,10 +250,7 @@ def load_torus(
     """
     one_of("picture", picture, PICTURES)
     one_of("translations", translations, TRANSLATIONS)
-    at_least("num_train", num_train)
-    at_least("num_test", num_test)
-    if not 0 <= noise < math.inf:
-        raise ValueError(f"noise={noise!r}: expected a standard deviation, finite and not negative")
+    deviation("noise", noise)
     shown = PICTURES[picture](order=order, discount=discount, seed=picture_seed, size=size)
 
     def draw(
@@ -275,18 +273,14 @@ def load_torus(
             x += noise * torch.randn(x.shape, **single).to(x.device)
         return x, shifts
 
-    train, train_labels = draw(num_train, generator_for("torus", "train", seed))
-    test, test_labels = draw(num_test, generator_for("torus", "test", seed))
-    return Dataset(
-        name="torus",
-        train=train,
-        test=test,
-        train_rows=torch.arange(num_train),
-        test_rows=torch.arange(num_train, num_train + num_test),
-        train_labels=train_labels,
-        test_labels=test_labels,
+    return drawn(
+        "torus",
+        draw,
+        seed=seed,
+        num_train=num_train,
+        num_test=num_test,
+        fresh=translations == "fresh",
         default_likelihood="gaussian",
         default_scaling="none",
         value_range=None if noise else (-1.0, 1.0),
-        draw=draw if translations == "fresh" else None,
     )
