@@ -29,7 +29,14 @@ extensions = [
     "plain_docstrings",
     "result_tables",
 ]
-exclude_patterns = ["_build", "_ext", "conf.py", "**/.ipynb_checkpoints", "jupyter_execute"]
+exclude_patterns = [
+    "_build",
+    "_ext",
+    "conf.py",
+    "images",
+    "**/.ipynb_checkpoints",
+    "jupyter_execute",
+]
 
 # ---- pages --------------------------------------------------------------------------------------
 

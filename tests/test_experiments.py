@@ -2,7 +2,9 @@
 
 import pytest
 
-from manifold_ae.experiments import VAE
+from manifold_ae import training
+from manifold_ae.experiments import COURSES, VAE
+from manifold_ae.run import delta_vae
 
 
 def test_toml_round_trip(tmp_path):
@@ -57,3 +59,39 @@ def test_a_broken_file_is_refused(tmp_path, content):
         VAE.read(path)
     with pytest.raises(ValueError, match="missing"):
         VAE.read(tmp_path / "missing.toml")
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"noise": 0.3}, r"noise = 0.3: data = 'digits' does not have it \(torus, poses alone\)"),
+        ({"data": "poses", "picture": "fourier"}, r"picture = 'fourier': data = 'poses' does not"),
+        ({"data": "torus", "order": 5}, r"order = 5: picture = 'simple' does not have it; take"),
+        (
+            {"data": "mine.npz", "translations": "fixed"},
+            r"translations = 'fixed': data = 'mine.npz",
+        ),
+    ],
+)
+def test_options_of_other_data_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        VAE(**fields)
+
+
+def test_options_of_the_own_data_are_taken():
+    VAE(data="torus", picture="fourier", order=5, discount=0.5, picture_seed=1, noise=0.5)
+    VAE(data="torus", noise=0.5, translations="fixed")
+    VAE(data="poses", order=2, picture_seed=3, noise=0.5, translations="fixed")
+
+
+def test_the_course_of_the_learning_rate_is_the_datas():
+    def resolved(**fields):
+        config = VAE(manifold="torus:2", **fields)
+        return delta_vae.resolve(config, delta_vae.load_data(config)).lr_schedule
+
+    assert resolved(data="torus") == "one-cycle"
+    assert resolved(data="digits") == "constant"
+    assert resolved(data="torus", translations="fixed") == "constant"
+    assert resolved(data="torus", lr_schedule="cosine") == "cosine"
+    for shape in COURSES:
+        training.Schedule(shape=shape)

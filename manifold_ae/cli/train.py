@@ -17,6 +17,7 @@ from manifold_ae.cli.options import (
     running,
 )
 from manifold_ae.experiments import (
+    COURSES,
     DIVERGENCES,
     HAE,
     MODELS,
@@ -51,7 +52,9 @@ def train() -> None:
     """Train a model."""
 
 
-def _training(field: Callable[..., Option], score: str | None) -> list[Option]:
+def _training(
+    field: Callable[..., Option], score: str | None, courses: tuple[str, ...] = COURSES
+) -> list[Option]:
     """The options that every kind of training has, and those of trials with a score."""
     trials = (
         []
@@ -66,11 +69,7 @@ def _training(field: Callable[..., Option], score: str | None) -> list[Option]:
     return [
         field("epochs", help="Epochs."),
         *described(field, "batch_size", "lr"),
-        field(
-            "lr_schedule",
-            type=click.Choice(["constant", "cosine", "one-cycle"]),
-            help="How the learning rate goes on.",
-        ),
+        field("lr_schedule", type=click.Choice(courses), help="How the learning rate goes on."),
         *described(field, "seed"),
         *trials,
         *described(field, "device"),
@@ -91,7 +90,7 @@ def _vae_options(command: Option) -> Option:
                 "torus:1 and projective:1 are the same space. torus:1*euclidean:1 is an angle and "
                 "a nuisance beside it.",
             ),
-            field("data", help="digits, mnist, torus, or PATH.npy, PATH.npz, PATH.csv."),
+            field("data", help="digits, mnist, torus, poses, or PATH.npy, PATH.npz, PATH.csv."),
             data_folder(),
             *described(field, "covariates", "exposure", "groups", "times", "labels", "missing"),
             *described(field, "split", "likelihood", "scaling", "network", "padding"),
@@ -118,7 +117,7 @@ def _vae_options(command: Option) -> Option:
                 "training, a tenth, and keep the best weights; 0 for never. With --sequence, of "
                 "windows of these rows: hold out stretches of time by --split blocks.",
             ),
-            *_training(field, "training ELBO"),
+            *_training(field, "training ELBO", ("auto", *COURSES)),
             *running("run"),
         ],
     )

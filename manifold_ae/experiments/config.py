@@ -13,12 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["NETWORKS", "PADDINGS", "Configuration"]
+__all__ = ["COURSES", "NETWORKS", "PADDINGS", "Configuration"]
 
 #: Kinds of encoders and decoders; "circular" for periodic pictures on a flat torus alone.
 NETWORKS = ("mlp", "conv", "circular")
 #: What lies beyond the border of a picture, as in ``nn.PADDINGS``.
 PADDINGS = ("zeros", "circular", "reflect", "replicate")
+#: Of the learning rate, as in ``training.Schedule``.
+COURSES = ("constant", "cosine", "one-cycle")
 
 
 class Configuration:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from manifold_ae.experiments.config import Configuration
+from manifold_ae.experiments.config import COURSES, Configuration
 
 __all__ = ["SCHEDULES", "Diffusion"]
 
@@ -68,7 +68,7 @@ class Diffusion(Configuration):
             "scaling": ("auto", "none", "range", "standard", "max", "overall"),
             "schedule": SCHEDULES,
             "precision": ("32-true", "bf16-mixed", "16-mixed"),
-            "lr_schedule": ("constant", "cosine", "one-cycle"),
+            "lr_schedule": COURSES,
         }
         positive = (
             "steps", "width", "depth", "embedding", "epochs", "batch_size", "steps_per_epoch",

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from manifold_ae.experiments.config import NETWORKS, PADDINGS, Configuration
+from manifold_ae.experiments.config import COURSES, NETWORKS, PADDINGS, Configuration
 
 __all__ = ["HAE", "MODELS", "PHIS"]
 
@@ -113,7 +113,7 @@ class HAE(Configuration):
             "network": NETWORKS[:2],
             "padding": PADDINGS,
             "precision": ("32-true", "bf16-mixed", "16-mixed"),
-            "lr_schedule": ("constant", "cosine", "one-cycle"),
+            "lr_schedule": COURSES,
             "phi_activation": ("relu", "tanh"),
         }
         positive = (

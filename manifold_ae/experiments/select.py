@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from manifold_ae.experiments.config import NETWORKS, PADDINGS, Configuration
+from manifold_ae.experiments.config import COURSES, NETWORKS, PADDINGS, Configuration
 from manifold_ae.experiments.vae import VAE
 
 __all__ = ["Select"]
@@ -69,7 +69,7 @@ class Select(Configuration):
             "network": NETWORKS[:2],
             "padding": PADDINGS,
             "start": ("random", "spread"),
-            "lr_schedule": ("constant", "cosine", "one-cycle"),
+            "lr_schedule": COURSES,
         }
         positive = ("steps", "batch_size", "lr", "restarts", "num_samples", "initial_time")
         self._require(choices=choices, positive=positive, least_zero=("seed", "split_seed"))

@@ -2,14 +2,22 @@
 
 from dataclasses import dataclass
 
-from manifold_ae.experiments.config import NETWORKS, PADDINGS, Configuration
+from manifold_ae.experiments.config import COURSES, NETWORKS, PADDINGS, Configuration
 
-__all__ = ["DIVERGENCES", "POSTERIORS", "SPLITS", "STARTS", "VAE"]
+__all__ = ["DATA_OPTIONS", "DIVERGENCES", "POSTERIORS", "SPLITS", "STARTS", "VAE"]
 
 SPLITS = ("random", "blocks", "groups")
 STARTS = ("auto", "random", "spread", "components")
 DIVERGENCES = ("auto", "exact", "sampled", "short-time")
 POSTERIORS = ("auto", "heat-kernel", "random-walk", "power-spherical", "wrapped-normal")
+
+#: Fields that are options of data sets of the library's own.
+DATA_OPTIONS = {
+    "torus": ("picture", "order", "discount", "translations", "noise", "picture_seed"),
+    "poses": ("order", "translations", "noise", "picture_seed"),
+}
+#: Those that the simple picture does not look at.
+OF_FOURIER = ("order", "discount", "picture_seed")
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,8 @@ class VAE(Configuration):
     #: Steps that count as an epoch where data are drawn afresh.
     steps_per_epoch: int = 100
     lr: float = 1e-3
-    lr_schedule: str = "constant"
+    #: "auto" is one-cycle where data are drawn afresh, and else constant, which patience suits.
+    lr_schedule: str = "auto"
     #: The part of training over which the weight of the KL term rises from 0 to 1.
     kl_warmup: float = 0.2
     seed: int = 0
@@ -119,7 +128,7 @@ class VAE(Configuration):
             "padding": PADDINGS,
             "precision": ("32-true", "bf16-mixed", "16-mixed"),
             "scaling": ("auto", "none", "range", "standard", "max"),
-            "lr_schedule": ("constant", "cosine", "one-cycle"),
+            "lr_schedule": ("auto", *COURSES),
         }
         positive = (
             "walk_steps", "initial_time", "epochs", "batch_size", "steps_per_epoch", "lr",
@@ -147,6 +156,7 @@ class VAE(Configuration):
             )
         least_zero = ("noise", "patience", "seed", "sequence", "split_seed", "picture_seed")
         self._require(choices=choices, positive=positive, least_zero=least_zero)
+        self._check_data()
         self._check_network(self.network)
         if self.start not in ("auto", "random") and self.network == "circular":
             raise ValueError(
@@ -157,4 +167,25 @@ class VAE(Configuration):
             raise ValueError(
                 f"network = 'circular' gives two angles, and manifold = {self.manifold!r}: take "
                 "torus:2, or network = 'conv'"
+            )
+
+    def _check_data(self) -> None:
+        """Refuse what the chosen data set would not look at."""
+        unseen = {name for names in DATA_OPTIONS.values() for name in names}
+        unseen -= set(DATA_OPTIONS.get(self.data, ()))
+        if self.data == "torus" and self.picture == "simple":
+            unseen |= set(OF_FOURIER)
+        for name in sorted(unseen):
+            value = getattr(self, name)
+            if value == getattr(type(self), name):
+                continue
+            if name in OF_FOURIER and self.data == "torus":
+                raise ValueError(
+                    f"{name} = {value!r}: picture = 'simple' does not have it; take "
+                    "picture = 'fourier', or leave it out"
+                )
+            have = ", ".join(data for data, names in DATA_OPTIONS.items() if name in names)
+            raise ValueError(
+                f"{name} = {value!r}: data = {self.data!r} does not have it ({have} alone); leave "
+                "it out"
             )

@@ -10,7 +10,7 @@ from manifold_ae import data, heat, manifolds
 from manifold_ae.data import Dataset
 from manifold_ae.data.seeding import mix
 from manifold_ae.distributions import HeatKernel, PowerSpherical, RandomWalk, WrappedNormal
-from manifold_ae.experiments import VAE
+from manifold_ae.experiments import DATA_OPTIONS, VAE
 from manifold_ae.models import (
     BrownianPrior,
     DeltaVAE,
@@ -26,16 +26,11 @@ __all__ = ["build_model", "load_data", "posterior_of", "resolve", "resolved_dive
 
 #: Fields that say what is known beside the values; passed on where they are set.
 BESIDE = ("covariates", "exposure", "groups", "times", "labels")
-#: Fields that are options of data sets of the library's own.
-OPTIONS = {
-    "torus": ("picture", "order", "discount", "translations", "noise", "picture_seed"),
-    "poses": ("order", "translations", "noise", "picture_seed"),
-}
 
 
 def load_data(config: VAE) -> Dataset:
     """The data that a configuration names."""
-    options = {name: getattr(config, name) for name in OPTIONS.get(config.data, ())}
+    options = {name: getattr(config, name) for name in DATA_OPTIONS.get(config.data, ())}
     options |= {name: v for name in BESIDE if (v := getattr(config, name)) is not None}
     if config.missing != "refuse":
         options["missing"] = config.missing
@@ -76,8 +71,13 @@ def resolve(config: VAE, dataset: Dataset) -> VAE:
     if posterior == "auto":
         exact = heat.has_sampler(manifolds.parse(config.manifold))
         posterior = "heat-kernel" if exact else "random-walk"
+    schedule = config.lr_schedule
+    if schedule == "auto":
+        schedule = "constant" if dataset.draw is None else "one-cycle"
     start = resolved_start(config, dataset)
-    config = config.replace(likelihood=name, scaling=scaling, posterior=posterior, start=start)
+    config = config.replace(
+        likelihood=name, scaling=scaling, posterior=posterior, start=start, lr_schedule=schedule
+    )
     return config.replace(divergence=resolved_divergence(config))
 
 
