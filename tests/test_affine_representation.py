@@ -1,5 +1,7 @@
 """The affine representation of scalings and translations, and how small a code can be."""
 
+import math
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -234,3 +236,18 @@ def test_it_is_learned_in_a_homomorphism_autoencoder(generator):
 def test_what_does_not_fit_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_products_without_an_action_are_left_out():
+    G = groups.GL(2)
+    half = torch.tensor([0.0, -math.pi / 2, math.pi / 2, 0.0], dtype=torch.float64)
+    turns = half * torch.tensor([[1.0], [1.0], [0.2]])  # the first two make −I, of no action
+    found = metrics.action_defects(Defining(G), torch.stack([turns, 0.3 * turns]))
+    assert max(found.homomorphism, found.composition, found.inverse) < 1e-6
+    with pytest.raises(ValueError, match="none of the 2 products of neighbours has a principal"):
+        metrics.action_defects(Defining(G), turns[None, :2].expand(2, -1, -1))
+    back = torch.stack([half, 0.1 * half, 0.9 * half])[None]
+    for measure in (metrics.action_defects, metrics.probed_defects):
+        moves = groups.LearnedRepresentation(G, blocks=[2], orthogonal=False).double()
+        found = measure(moves, back)
+        assert found.homomorphism > 0 and found.composition == math.inf

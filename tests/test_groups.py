@@ -359,6 +359,8 @@ def test_what_is_no_element_of_a_finite_group_is_refused(group):
         with pytest.raises(ValueError, match=f"dtype {dtype}.*integers"):
             group.inverse(torch.zeros(2, dtype=dtype))
     assert torch.equal(group.compose(e, torch.zeros(2, dtype=torch.uint8)), torch.zeros(2))
+    with pytest.raises(TypeError, match="g is of type int"):
+        group.inverse(1)
 
 
 @over_groups(LIE_GROUPS)
@@ -400,6 +402,27 @@ def test_outside_its_domain_the_logarithm_is_refused(kind, dtype):
     batch = torch.stack([group.identity(dtype=dtype), g.to(dtype)])
     with pytest.raises(ValueError, match=r"^g has a (matrix|scale)"):
         group.log(batch)
+
+
+@pytest.mark.parametrize(
+    "kind", ["a turn by π in a plane", "negative determinant", "minus identity", "affine"]
+)
+def test_elements_say_whether_they_have_a_logarithm(kind, dtype):
+    group, g = WITHOUT_LOGARITHM[kind]
+    batch = torch.stack([group.identity(), g, torch.full_like(g, math.nan)]).to(dtype)
+    pair = groups.Product(groups.SO2(), group)
+    e = groups.SO2().identity(3, dtype=dtype)
+    for found in (group.has_log(batch), pair.has_log(pair.join([e, batch]))):
+        assert found.tolist() == [True, False, False]
+    with pytest.raises(ValueError, match="no principal logarithm"):
+        group.log(batch[1])
+
+
+def test_the_logarithm_of_rotations_has_the_derivative_forwards_too():
+    G = groups.SO(4)
+    X = 0.3 * torch.ones(5, G.dim, dtype=torch.float64)
+    slope = torch.func.vmap(torch.func.jacfwd(lambda X: G.log(G.exp(X))))(X)
+    assert gap(slope, torch.eye(G.dim, dtype=torch.float64).expand(5, -1, -1)) <= 1e-12
 
 
 @pytest.mark.parametrize(
@@ -671,6 +694,7 @@ def test_groups_by_their_matrices_are_those_by_name():
     ("table", "message"),
     [
         ([[0, 1]], r"shape \(1, 2\)"),
+        ([[0, 1], [1]], "table: .*expected rows of one length"),
         (np.zeros((0, 0), dtype=int), r"shape \(0, 0\)"),
         ([[0.0, 1.0], [1.0, 0.0]], "expected integers"),
         ([[1, 0], [0, 1]], "0 is not the identity"),

@@ -387,6 +387,7 @@ def test_generators_that_do_not_commute_have_a_bracket_defect():
     turn_z, turn_x = Defining(SO3()).generators()[[2, 0]]
     rho = with_generators(Torus(2), torch.stack([turn_z, turn_x]))
     assert rho.penalties()["bracket"].item() == pytest.approx(2)  # |ŷ|²
+    assert rho.penalties(torch.zeros(5, 2).double())["bracket"].item() == pytest.approx(2)
     assert rho.penalties()["closure"] <= 1e-25
 
 
@@ -618,6 +619,13 @@ def test_actions_that_do_not_fit_are_refused():
         rho.act(torch.zeros(2), torch.zeros(3))
     with pytest.raises(ValueError, match="one step or more"):
         rho.rollout(torch.zeros(5, 0, 2), torch.zeros(5, 4))
+    for each in (rho, LearnedRepresentation(Torus(2), blocks="soft", size=4)):
+        with pytest.raises(ValueError, match=r"z has shape \(3, 4\), the actions .* \(5,\)"):
+            each.act(torch.zeros(5, 2), torch.zeros(3, 4))
+        with pytest.raises(ValueError, match=r"z has shape \(3, 4\), the actions .* \(5,\)"):
+            each.rollout(torch.zeros(5, 7, 2), torch.zeros(3, 4))
+        with pytest.raises(ValueError, match=r"z has dtype torch\.float64, the parameters"):
+            each.rollout(torch.zeros(5, 7, 2), torch.zeros(5, 4, dtype=torch.float64))
 
 
 # ---- frequency, and the sign of blocks --------------------------------------------------------

@@ -17,7 +17,9 @@ from manifold_ae.groups import (
     Dihedral,
     Factor,
     FiniteGroup,
+    GivensRepresentation,
     Icosahedral,
+    LearnedRepresentation,
     Octahedral,
     Product,
     Representation,
@@ -31,6 +33,7 @@ from manifold_ae.groups import (
 )
 from manifold_ae.groups.base import LieGroup
 from manifold_ae.groups.irreducible_finite import FiniteIrrep
+from manifold_ae.models.transitions import Unstructured
 
 #: i and j of the quaternions, on ℝ⁴ from the left.
 I = [[0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 0, -1], [0, 0, 1, 0]]  # noqa: E741
@@ -238,6 +241,25 @@ def test_weights_of_cyclic_groups_are_those_of_the_list():
     assert torch.equal(turn, torch.tensor([[0.0, -1.0], [1.0, 0.0]]))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_elements_of_every_integer_type_are_elements(dtype, generator):
+    G, H = Cyclic(200), Dihedral(100)
+    g = torch.tensor([0, 1, 1, 199])
+    rho = LearnedRepresentation(H, blocks=[2], phi="lookup")
+    moves = Unstructured(H, 2)
+    for function in (
+        irrep(G, 99),
+        irreps(H)[5],
+        rho,
+        rho.blocks,
+        GivensRepresentation(H, 3),
+        lambda g: moves.step(torch.ones(4, 2), g),
+        lambda g: Product(Cyclic(4), Cyclic(200)).join([g % 4, g]),
+    ):
+        wanted, found = (function(each) for each in (g, g.to(dtype)))
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+
+
 # ---- refusals -------------------------------------------------------------------------------
 
 
@@ -259,6 +281,11 @@ def test_weights_of_cyclic_groups_are_those_of_the_list():
         (lambda: Factor(SCENE, 2, irrep(SO2(), 1)), "from 0 to 1, got 2"),
         (lambda: Factor(SCENE, 0, irrep(SO2(), 1)), "factor 0 of"),
         (lambda: irrep(SO2(), 1)(torch.zeros(2)), r"shape \(2,\)"),
+        (lambda: irrep(SO2(), 1)(torch.zeros(1, dtype=torch.int64)), "dtype torch.int64"),
+        (lambda: irrep(SO3(), 2)(torch.zeros(2)), r"shape \(2,\)"),
+        (lambda: irrep(SO3(), 2).generator(torch.zeros(2)), r"shape \(2,\)"),
+        (lambda: irrep(Cyclic(3), 1).generator(torch.zeros(0)), "has no Lie algebra"),
+        (lambda: harmonics(2, torch.zeros(2)), r"shape \(2,\)"),
     ],
 )
 def test_what_is_no_representation_is_refused(make, message):

@@ -50,10 +50,6 @@ class Traces:
     name: str = "traces"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.group, Group):
-            raise ValueError(
-                f"group={self.group!r}: expected a group, such as manifold_ae.groups.Torus(2)"
-            )
         check_layout(
             tuple(self.observations.shape), tuple(self.actions.shape), self.group, self.name
         )
@@ -167,6 +163,8 @@ def check_layout(
     Raises:
         ValueError: Which names the shape, and what was expected.
     """
+    if not isinstance(group, Group):
+        raise ValueError(f"group={group!r}: expected a group, such as manifold_ae.groups.Torus(2)")
     if len(observations) < 3 or min(observations) < 1 or observations[1] < 2:
         raise ValueError(
             f"{name}: observations has shape {observations}: expected (n, steps + 1, *shape), "

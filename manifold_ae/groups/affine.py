@@ -64,6 +64,10 @@ class Affine(HomogeneousGroup):
         A, v = self._parts(logarithm.matrix_log(homogeneous(linear, b)))
         return torch.cat([A.flatten(-2), size * v], -1)
 
+    def _has_log(self, g: Tensor) -> Tensor:
+        linear, b, _ = self._rescaled(g)
+        return logarithm.has_principal_log(homogeneous(linear, b))
+
     def _rescaled(self, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """A, b/c and c: both maps are linear in b, and a large b must not set their scaling."""
         A, b = self._parts(matrix)

@@ -3,7 +3,8 @@ r"""What every group knows: its product, its inverses, its matrices, and what it
 An element is the trailing axes of a tensor, of shape ``(*, *G.element_shape)``. An element X of
 the Lie algebra is a row of coordinates, of shape ``(*, G.dim)``, in the basis that ``hat`` states.
 Groups are immutable values: two of the same kind and size are equal, and hash alike. All maps are
-batched, their batch axes broadcast, and they are differentiable twice.
+batched, their batch axes broadcast, and they are differentiable twice, backwards: forward mode
+(``torch.func.jacfwd``) is not written where a formula is one node, as in SO(3) and SE(3).
 """
 
 from abc import ABC, abstractmethod
@@ -135,6 +136,14 @@ class LieGroup(Group):
         self._require_element("g", g)
         return self._log(g)
 
+    def has_log(self, g: Tensor) -> Tensor:
+        """Whether elements have a principal logarithm, of shape ``(*)``; where not, ``log`` raises.
+
+        In most groups all have one that are finite.
+        """
+        self._require_element("g", g)
+        return self._has_log(g)
+
     def bracket(self, X: Tensor, Y: Tensor) -> Tensor:
         """[X, Y] of shape ``(*, dim)``: hat[X, Y] = X̂Ŷ − ŶX̂."""
         self._require_coordinates("X", X)
@@ -167,6 +176,9 @@ class LieGroup(Group):
 
     @abstractmethod
     def _log(self, g: Tensor) -> Tensor: ...
+
+    def _has_log(self, g: Tensor) -> Tensor:
+        return torch.isfinite(g).flatten(g.dim() - len(self.element_shape)).all(-1)
 
     @abstractmethod
     def _hat(self, X: Tensor) -> Tensor: ...
@@ -218,6 +230,20 @@ def require_trailing(owner: object, name: str, x: Tensor, shape: tuple[int, ...]
         raise ValueError(
             f"{name} has shape {tuple(x.shape)}; in {owner!r} it has trailing shape {shape}"
         )
+
+
+def require_dtype(name: str, x: Tensor, dtype: torch.dtype) -> None:
+    """Raise a ValueError unless x has the dtype of the parameters that it meets."""
+    if x.dtype != dtype:
+        raise ValueError(
+            f"{name} has dtype {x.dtype}, the parameters {dtype}: convert one of them with "
+            ".to(dtype)"
+        )
+
+
+def broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether axes of these lengths broadcast."""
+    return all(m == n or 1 in (m, n) for m, n in zip(reversed(a), reversed(b), strict=False))
 
 
 def require_values(holds: Tensor, message: Callable[[], str]) -> None:

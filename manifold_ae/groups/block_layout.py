@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from manifold_ae.groups.base import product
+from manifold_ae.groups.base import broadcast, product, require_dtype
 from manifold_ae.groups.exponentials import entries_of, matrix_of
 from manifold_ae.groups.paths import along, through
 
@@ -101,7 +101,7 @@ class BlockLayout(nn.Module):
 
     def moved(self, kinds: list[Tensor], z: Tensor) -> Tensor:
         """Blocks ``(*, count, k, k)``, for every size k, times latents z ``(*, size)``."""
-        *parts, rest = self._parts(z)
+        *parts, rest = self._parts(z, kinds[0], kinds[0].shape[:-3])
         moved = [
             product(blocks, part.unsqueeze(-1)).squeeze(-1)
             for blocks, part in zip(kinds, parts, strict=True)
@@ -110,7 +110,7 @@ class BlockLayout(nn.Module):
 
     def rolled(self, kinds: list[Tensor], z: Tensor) -> Tensor:
         """Products g_t ⋯ g_1 of blocks ``(*, T, count, k, k)`` times z: ``(*, T, size)``."""
-        *parts, rest = self._parts(z)
+        *parts, rest = self._parts(z, kinds[0], kinds[0].shape[:-4])
         paths = [
             through(blocks.transpose(-4, -3), part).transpose(-3, -2)
             for blocks, part in zip(kinds, parts, strict=True)
@@ -120,9 +120,9 @@ class BlockLayout(nn.Module):
     def rolled_by_entries(self, entries: Tensor, z: Tensor) -> Tensor:
         """``rolled`` by the exponentials of entries that come first, ``(entries, *, T)``."""
         if len(self.sizes) == 1 and not self.free:
-            self._require_latents(z)
+            self._require_latents(z, entries, entries.shape[1:-1])
             return along(entries, z.movedim(-1, 0), self.size, self.orthogonal)
-        *parts, rest = self._parts(z)
+        *parts, rest = self._parts(z, entries, entries.shape[1:-1])
         paths = []
         for E, part, (size, which) in zip(
             entries.split(self.widths), parts, self.kinds, strict=True
@@ -133,9 +133,12 @@ class BlockLayout(nn.Module):
             paths.append(path.movedim(0, -2))
         return self._whole(paths, rest.unsqueeze(-2))
 
-    def _parts(self, z: Tensor) -> list[Tensor]:
-        """Of latents, the parts ``(*, count, k)`` of every kind, and the free one ``(*, free)``."""
-        self._require_latents(z)
+    def _parts(self, z: Tensor, moves: Tensor, batch: torch.Size) -> list[Tensor]:
+        """Of latents, the parts ``(*, count, k)`` of every kind, and the free one ``(*, free)``.
+
+        ``moves`` is what is to move them, of which ``batch`` are the batch axes.
+        """
+        self._require_latents(z, moves, batch)
         held = z if self._sorted else z.index_select(-1, self._order)
         widths = [size * len(which) for size, which in self.kinds]
         *parts, rest = held.split([*widths, self.free], -1)
@@ -153,8 +156,14 @@ class BlockLayout(nn.Module):
         whole = flat[0] if len(flat) == 1 else torch.cat(flat, -1)
         return whole if self._sorted else whole.index_select(-1, self._back)
 
-    def _require_latents(self, z: Tensor) -> None:
+    def _require_latents(self, z: Tensor, moves: Tensor, batch: torch.Size) -> None:
         if z.shape[-1:] != (self.size,):
             raise ValueError(
                 f"z has shape {tuple(z.shape)}; latents have trailing shape ({self.size},)"
+            )
+        require_dtype("z", z, moves.dtype)
+        if not broadcast(z.shape[:-1], batch):
+            raise ValueError(
+                f"z has shape {tuple(z.shape)}, the actions have batch axes {tuple(batch)}: "
+                "expected axes that broadcast"
             )

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from manifold_ae.groups.base import Group, LieGroup, product
 from manifold_ae.groups.finite_group import FiniteGroup
-from manifold_ae.groups.logarithm import has_principal_log
 from manifold_ae.numerics import soft_root
 
 __all__ = [
@@ -79,11 +78,16 @@ def homomorphism_error(rho: _Represents, X: Tensor, Y: Tensor) -> Tensor:
         Y: actions h, of the same shape.
 
     Raises:
-        ValueError: if there are no actions, or no product of two has an action.
+        ValueError: if there are no actions, X and Y are no pairs, or no product of two has an
+            action.
     """
     _require_some("X", X)
-    if isinstance(rho.group, LieGroup) and not rho.group.is_compact:
-        holds = has_principal_log(rho.group.matrix(rho.group.compose(*map(rho.group.exp, (X, Y)))))
+    if X.shape != Y.shape:
+        raise ValueError(
+            f"X has shape {tuple(X.shape)}, Y {tuple(Y.shape)}: expected pairs, of one shape"
+        )
+    if isinstance(rho.group, LieGroup):
+        holds = rho.group.has_log(rho.group.compose(rho.group.exp(X), rho.group.exp(Y)))
         if not holds.any():
             raise ValueError(
                 f"X and Y: no product of the {len(X)} pairs has a principal logarithm in "
@@ -165,9 +169,8 @@ def homomorphism_defect(rho: _Represents, X: Tensor, Y: Tensor) -> Tensor:
     """
     _require_some("X", X)
     holds = torch.ones(len(X), dtype=torch.bool, device=X.device)
-    if isinstance(rho.group, LieGroup) and not rho.group.is_compact:
-        g, h = rho.group.exp(X), rho.group.exp(Y)
-        holds = has_principal_log(rho.group.matrix(rho.group.compose(g, h)))
+    if isinstance(rho.group, LieGroup):
+        holds = rho.group.has_log(rho.group.compose(rho.group.exp(X), rho.group.exp(Y)))
         # Both are e where there is no logarithm: a NaN would reach the gradient through a mask.
         X, Y = (torch.where(holds[:, None], Z, 0.0) for Z in (X, Y))
     gap = rho(_composed(rho.group, X, Y)) - product(rho(X), rho(Y))

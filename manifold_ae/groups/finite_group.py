@@ -160,6 +160,8 @@ class FiniteGroup(Group):
         return torch.randint(self.order, sample_shape, generator=generator, device=device)
 
     def _require_element(self, name: str, g: Tensor) -> None:
+        if not isinstance(g, Tensor):
+            raise TypeError(f"{name} is of type {type(g).__name__}: {self!r} takes tensors")
         if g.is_floating_point() or g.is_complex() or g.dtype == torch.bool:
             raise ValueError(
                 f"{name} has dtype {g.dtype}; elements of {self!r} are integers, as int64"
@@ -184,7 +186,10 @@ def check_order(name: str, n: Any, most: int = finite.MAX_ORDER) -> None:
 
 
 def _checked_table(table: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
-    array = np.array(table)
+    try:
+        array = np.array(table)
+    except ValueError as error:
+        raise ValueError(f"table: {error}; expected rows of one length") from error
     if array.ndim != 2 or array.shape[0] != array.shape[1] or not len(array):
         raise ValueError(f"table has shape {array.shape}: expected (order, order)")
     n = len(array)

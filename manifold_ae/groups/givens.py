@@ -17,7 +17,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from manifold_ae.groups.base import Group, LieGroup, product
+from manifold_ae.groups.base import Group, LieGroup, check_size, product, require_dtype
 from manifold_ae.groups.finite_group import FiniteGroup
 
 __all__ = ["GivensRepresentation"]
@@ -32,8 +32,7 @@ class GivensRepresentation(nn.Module):
 
     def __init__(self, group: Group, size: int) -> None:
         super().__init__()
-        if size < 2:
-            raise ValueError(f"size = {size!r}: a rotation needs two dimensions or more")
+        check_size(type(self).__name__, size, 2, "size")
         self.group, self.size = group, size
         self.planes = list(itertools.combinations(range(size), 2))
         rows = group.order if isinstance(group, FiniteGroup) else group.dim
@@ -42,10 +41,11 @@ class GivensRepresentation(nn.Module):
     def forward(self, action: Tensor) -> Tensor:
         if isinstance(self.group, LieGroup):
             self.group._require_coordinates("X", action)
+            require_dtype("X", action, self.weight.dtype)
             angles = product(action, self.weight)
         else:
             self.group._require_element("g", action)
-            angles = self.weight[action]
+            angles = self.weight[action.long()]
         c, s = angles.cos(), angles.sin()
         eye = torch.eye(self.size, dtype=angles.dtype, device=angles.device)
         columns = list(eye.expand(*angles.shape[:-1], -1, -1).unbind(-1))

@@ -63,6 +63,9 @@ class GL(MatrixGroup):
     def _log(self, g: Tensor) -> Tensor:
         return self._vee(logarithm.matrix_log(g))
 
+    def _has_log(self, g: Tensor) -> Tensor:
+        return logarithm.has_principal_log(g)
+
     def _hat(self, X: Tensor) -> Tensor:
         return X.unflatten(-1, (self.n, self.n))
 

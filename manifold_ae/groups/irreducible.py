@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from manifold_ae.groups import rotations
-from manifold_ae.groups.base import Group, LieGroup, product
+from manifold_ae.groups.base import Group, LieGroup, product, require_trailing
 from manifold_ae.groups.cyclic import Cyclic, plane_turns
 from manifold_ae.groups.finite_group import FiniteGroup
 from manifold_ae.groups.irreducible_finite import FiniteIrrep
@@ -109,11 +109,8 @@ class _CircleIrrep(Representation):
         return self(self.group.log(g))
 
     def __call__(self, action: Tensor) -> Tensor:
-        if action.dim() < 1 or action.shape[-1] != self.group.dim:
-            raise ValueError(
-                f"X has shape {tuple(action.shape)}; of {self.group!r} it has trailing shape "
-                f"({self.group.dim},)"
-            )
+        assert isinstance(self.group, LieGroup)
+        self.group._require_coordinates("X", action)
         # By products and sums: matmul rounds to fewer digits under autocast.
         turn = (action * torch.tensor(self.weights).to(action)).sum(-1)
         cosine, sine = torch.cos(turn), torch.sin(turn)
@@ -142,7 +139,7 @@ class _CyclicIrrep(Representation):
     def of(self, g: Tensor) -> Tensor:
         self.group._require_element("g", g)
         turns = _turns(self.group.order, self.dtype or torch.get_default_dtype(), g.device)
-        return turns[self.weight * g % self.group.order][..., : self.size, : self.size]
+        return turns[self.weight * g.long() % self.group.order][..., : self.size, : self.size]
 
 
 @built_once
@@ -184,6 +181,7 @@ class _RotationIrrep(Representation):
         return matrix
 
     def __call__(self, action: Tensor) -> Tensor:
+        self.group._require_coordinates("X", action)
         return self.of(rotations.exp(action))
 
 
@@ -193,9 +191,13 @@ def harmonics(degree: int, x: Tensor) -> Tensor:
     Y_l(Rx) = D^l(R) Y_l(x), in the basis of ``irrep(SO3(), degree)``, polynomials of degree l.
     On the unit sphere they are orthonormal, with \|Y_l(x)\|² = (2l + 1)/4π. By
     Y_l ∝ Cᵀ (Y_{l−1} ⊗ x).
+
+    Raises:
+        ValueError: if the degree is none, or x is no floating-point tensor ``(*, 3)``.
     """
     if not _is_integer(degree) or degree < 0:
         raise ValueError(f"degree must be an integer of at least 0, got {degree!r}")
+    require_trailing("harmonics", "x", x, (3,))
     value = torch.full_like(x[..., :1], math.sqrt(1 / (4 * math.pi)))
     if degree == 0:
         return value

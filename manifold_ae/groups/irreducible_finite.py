@@ -72,7 +72,7 @@ class FiniteIrrep(Representation):
     def of(self, g: Tensor) -> Tensor:
         self.group._require_element("g", g)
         dtype = self.dtype or torch.get_default_dtype()
-        return _matrices(self.group, self.index, dtype, g.device)[g]
+        return _matrices(self.group, self.index, dtype, g.device)[g.long()]
 
 
 @built_once

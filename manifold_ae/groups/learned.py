@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from manifold_ae.groups import defects
-from manifold_ae.groups.base import Group, LieGroup, in_full
+from manifold_ae.groups.base import Group, LieGroup, in_full, require_dtype
 from manifold_ae.groups.block_layout import BlockLayout
 from manifold_ae.groups.determinants import determinants_of
 from manifold_ae.groups.exponentials import exp_block, matrix_of
@@ -177,11 +177,7 @@ class LearnedRepresentation(nn.Module):
         assert isinstance(self.group, LieGroup)
         self.group._require_coordinates("X", action)
         dtype = (next(self.parameters()) if self.network is not None else self.weight).dtype
-        if action.dtype != dtype:
-            raise ValueError(
-                f"X has dtype {action.dtype}, the parameters {dtype}: convert one of them with "
-                ".to(dtype)"
-            )
+        require_dtype("X", action, dtype)
         with in_full(action):
             s = action if self.scramble is None else self.scramble(action)
             if self.network is None:
@@ -248,7 +244,7 @@ class LearnedRepresentation(nn.Module):
         """Blocks of ρ of shape ``(*, count, k, k)``, for every size k."""
         if self.phi == "lookup":
             self.group._require_element("g", action)
-            return [blocks[action] for blocks in self._looked_up()]
+            return [blocks[action.long()] for blocks in self._looked_up()]
         kinds = zip(self.layout.by_kind(self._phi(action)), self.layout.kinds, strict=True)
         return [exp_block(part, size, self.orthogonal) for part, (size, _) in kinds]
 
@@ -342,7 +338,7 @@ class LearnedRepresentation(nn.Module):
     ) -> dict[str, Tensor]:
         """What is left to learn, as scalars by name, with finite gradients; see ``defects``.
 
-        ``bracket``, of a linear φ over pairs of the basis, of a perceptron over X and Y if they
+        ``bracket``, of a linear φ over all pairs of the basis, of a perceptron over X and Y if both
         are given; ``closure``, where the group has closed subgroups; ``frequency``, of a
         perceptron over X; ``homomorphism``, of a perceptron that is told the group, which one
         behind a scramble is not, over products of X with Y, or with X in the opposite order;
@@ -366,10 +362,11 @@ class LearnedRepresentation(nn.Module):
                 matrices = self._matrices()
                 found["sparsity"] = defects.sparsity((matrices - matrices.mT) / 2)
             return found
-        if self.phi == "linear" and X is None and self.group.dim > 1:
+        if self.phi == "linear":
+            # The defect is bilinear: it is zero everywhere where it is on pairs of the basis.
             basis = torch.eye(self.group.dim, dtype=like.dtype, device=like.device)
             first, second = torch.triu_indices(len(basis), len(basis), 1, device=like.device)
-            X, Y = basis[first], basis[second]
+            X, Y = (basis[first], basis[second]) if len(basis) > 1 else (None, None)
         if X is not None and Y is not None and wanted("bracket"):
             # Planes commute whatever is learned: nothing is to be computed at every step.
             planes = self.phi == "linear" and self.orthogonal and max(self.block_sizes) <= 2

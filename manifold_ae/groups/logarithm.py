@@ -11,7 +11,7 @@ from torch import Tensor
 
 from manifold_ae.groups.base import looks_at_values, product, require_values
 
-__all__ = ["has_principal_log", "inverse", "matrix_log", "orthogonal_log"]
+__all__ = ["has_orthogonal_log", "has_principal_log", "inverse", "matrix_log", "orthogonal_log"]
 
 #: How far from the identity a root may be: ‖Z‖ ≤ 1/7, and the series' terms fall as 49⁻ᵏ.
 _NEAR = 0.25
@@ -71,11 +71,8 @@ def orthogonal_log(g: Tensor) -> Tensor:
     # What float32 rounded is made a rotation again: next to half a turn, its eigenvalues could
     # be two real numbers next to −1.
     R = _orthogonal_factor(g.double(), 2)
-    finite = torch.isfinite(R).all(-1).all(-1)[..., None, None]
-    symmetric = torch.where(finite, (R + R.mT) / 2, 0.0).detach()
-    cosine = torch.linalg.eigvalsh(symmetric)[..., :1]
     require_values(
-        finite[..., 0] & (cosine > -1 + _ROUNDING),
+        _turns_less_than_half(R),
         lambda: (
             "g has a matrix that is not finite, or has the eigenvalue −1: it turns by π in some "
             "plane, or reflects; such a matrix has no principal logarithm"
@@ -89,9 +86,21 @@ def orthogonal_log(g: Tensor) -> Tensor:
     return (4 * (A - A.mT)).to(g.dtype)
 
 
+def has_orthogonal_log(g: Tensor) -> Tensor:
+    """Whether matrices ``(*, m, m)`` are in the domain of ``orthogonal_log``, of shape ``(*)``."""
+    return _turns_less_than_half(_orthogonal_factor(g.double(), 2))
+
+
+def _turns_less_than_half(R: Tensor) -> Tensor:
+    finite = torch.isfinite(R).all(-1).all(-1)
+    symmetric = torch.where(finite[..., None, None], (R + R.mT) / 2, 0.0).detach()
+    return finite & (torch.linalg.eigvalsh(symmetric)[..., 0] > -1 + _ROUNDING)
+
+
 def _near_identity(A: Tensor, eye: Tensor) -> Tensor:
     """2 artanh((A − I)(A + I)⁻¹)."""
-    Z = torch.linalg.solve(A + eye, A - eye)
+    # Not torch.linalg.solve, whose derivative forwards is wrong under vmap.
+    Z = product(torch.linalg.inv_ex(A + eye)[0], A - eye)
     square = product(Z, Z)
     total = eye / (2 * _TERMS + 1)
     for k in range(_TERMS - 1, -1, -1):

@@ -193,6 +193,9 @@ class _LieProduct(Product, LieGroup):
     def _log(self, g: Tensor) -> Tensor:
         return torch.cat(self._each(lambda G, g: G.log(g), self.split(g)), -1)
 
+    def _has_log(self, g: Tensor) -> Tensor:
+        return torch.stack(self._each(lambda G, g: G.has_log(g), self.split(g))).all(0)
+
     def _hat(self, X: Tensor) -> Tensor:
         return block_diagonal(self._each(lambda G, X: G.hat(X), self.split_coordinates(X)))
 
@@ -252,7 +255,7 @@ class _FiniteProduct(Product, FiniteGroup):
         total: Tensor | int = 0
         for factor, part in zip(self.factors, parts, strict=True):
             factor._require_element("part", part)
-            total = total * factor.order + part
+            total = total * factor.order + part.long()
         return torch.as_tensor(total)
 
 

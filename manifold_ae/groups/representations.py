@@ -75,7 +75,14 @@ class Representation(ABC):
         return slopes.movedim(-1, 0)
 
     def generator(self, X: Tensor) -> Tensor:
-        """dρ(X) of shape ``(*, size, size)``, for coordinates X of shape ``(*, dim)``."""
+        """dρ(X) of shape ``(*, size, size)``, for coordinates X of shape ``(*, dim)``.
+
+        Raises:
+            ValueError: of a finite group, which has no Lie algebra.
+        """
+        if not isinstance(self.group, LieGroup):
+            raise ValueError(f"{self.group!r} is finite and has no Lie algebra: call rho on g")
+        self.group._require_coordinates("X", X)
         basis = self.generators().to(X)
         return (X[..., None, None] * basis).sum(-3)
 

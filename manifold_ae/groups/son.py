@@ -74,6 +74,9 @@ class SO(OrthogonalGroup):
             return _reversed(rotations.log(g))
         return self._vee(logarithm.orthogonal_log(g))
 
+    def _has_log(self, g: Tensor) -> Tensor:
+        return super()._has_log(g) if self.n <= 3 else logarithm.has_orthogonal_log(g)
+
     def _hat(self, X: Tensor) -> Tensor:
         rows, columns = self._upper(X)
         upper = X.new_zeros(*X.shape[:-1], self.n, self.n)

@@ -47,10 +47,12 @@ class ActionDefects:
     r"""Relative errors over the actions of traces; all are zero for a representation.
 
     Attributes:
-        homomorphism: E \|ρ(hg) − ρ(h)ρ(g)\| / E \|ρ(hg)\|, over neighbours g, h of a trace.
+        homomorphism: E \|ρ(hg) − ρ(h)ρ(g)\| / E \|ρ(hg)\|, over neighbours g, h of a trace whose
+            product has a principal logarithm, and so an action; in GL(n) and Affine(n) some have
+            none.
         homomorphism_of_moves: the same over E \|ρ(hg) − I\|.
-        composition: of the product of a whole trace, as in the module's docstring; infinite where a
-            matrix overflows.
+        composition: of the product of a whole trace, as in the module's docstring, over traces
+            whose product has an action; infinite if there are none, and where a matrix overflows.
         inverse: E \|ρ(g)ρ(g⁻¹) − I\| / \|I\|.
         identity: \|ρ(e) − I\| / \|I\|.
     """
@@ -73,8 +75,8 @@ def action_defects(rho: _Represents, actions: Tensor) -> ActionDefects:
         actions: coordinates of the Lie algebra, of shape ``(n, T, dim)``, T at least 2.
 
     Raises:
-        ValueError: if the group is finite, there are no neighbours, actions do not move, or ρ of
-            them, or of products of neighbours, is not finite.
+        ValueError: if the group is finite, there are no neighbours, none of their products has an
+            action, actions do not move, or ρ of them, or of products of neighbours, is not finite.
 
     Example:
         >>> from manifold_ae.groups import Defining, ScaleTranslation
@@ -85,9 +87,10 @@ def action_defects(rho: _Represents, actions: Tensor) -> ActionDefects:
     group = _require(rho.group, actions)
     g, h = actions[:, :-1].flatten(0, 1), actions[:, 1:].flatten(0, 1)
     matrices = rho(actions)
-    whole = rho(_products(group, g, h))
+    products, holds = _products(group, g, h)
+    whole = rho(products)
     eye = torch.eye(rho.size, dtype=whole.dtype, device=whole.device)
-    steps = (matrices[:, 1:] @ matrices[:, :-1]).flatten(0, 1)
+    steps = (matrices[:, 1:] @ matrices[:, :-1]).flatten(0, 1)[holds]
     wrong = _norm(whole - steps)
     found = ActionDefects(
         homomorphism=wrong / _norm(whole),
@@ -135,18 +138,22 @@ def probed_defects(
         return rho.act(X.unsqueeze(-2), z)
 
     g, h = actions[:, :-1].flatten(0, 1), actions[:, 1:].flatten(0, 1)
-    whole = moved(_products(group, g, h), z)
-    wrong = _norm(whole - moved(h, moved(g, z)))
-    product, path = actions[:, 0], moved(actions[:, 0], z)
-    for t in range(1, actions.shape[1]):
-        product = _products(group, product, actions[:, t])
-        path = moved(actions[:, t], path)
-    end = moved(product, z)
+    products, holds = _products(group, g, h)
+    whole = moved(products, z)
+    wrong = _norm(whole - moved(h[holds], moved(g[holds], z)))
+
+    def composition() -> float:
+        ends, holds = _through(group, actions)
+        path = z.expand(len(ends), *z.shape)
+        for X in actions[holds].unbind(1):
+            path = moved(X, path)
+        return _or_infinite(_norm(moved(ends, z) - path), _norm(moved(ends, z)))
+
     return _finite(
         ActionDefects(
             homomorphism=wrong / _norm(whole),
             homomorphism_of_moves=_over(wrong, _norm(whole - z)),
-            composition=_or_infinite(_norm(end - path) / _norm(end)),
+            composition=composition(),
             inverse=_norm(moved(-g, moved(g, z)) - z) / _norm(z),
             identity=_norm(moved(torch.zeros_like(g[:1]), z) - z) / _norm(z),
         )
@@ -172,23 +179,39 @@ def _finite(found: ActionDefects) -> ActionDefects:
 
 
 def _composition(rho: _Represents, group: LieGroup, actions: Tensor, matrices: Tensor) -> float:
-    product, moved = actions[:, 0], matrices[:, 0]
+    ends, holds = _through(group, actions)
+    steps = matrices[holds]
+    moved = steps[:, 0]
     for t in range(1, actions.shape[1]):
-        product = _products(group, product, actions[:, t])
-        moved = matrices[:, t] @ moved
-    whole = rho(product)
-    return _or_infinite(_norm(whole - moved) / _norm(whole))
+        moved = steps[:, t] @ moved
+    whole = rho(ends)
+    return _or_infinite(_norm(whole - moved), _norm(whole))
 
 
-def _or_infinite(error: float) -> float:
-    """An error, infinite where matrices overflow."""
-    return error if math.isfinite(error) else math.inf
+def _or_infinite(wrong: float, whole: float) -> float:
+    """An error, infinite where matrices overflow, or there are none."""
+    return wrong / whole if math.isfinite(wrong) and math.isfinite(whole) else math.inf
 
 
-def _products(group: LieGroup, X: Tensor, Y: Tensor) -> Tensor:
-    """Actions Y after X, of shape ``(n, dim)``."""
-    g, h = group.exp(X.double()), group.exp(Y.double())
-    return group.log(group.compose(h, g)).to(X.dtype)
+def _products(group: LieGroup, X: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
+    """Actions Y after X, of shape ``(m, dim)``, and which of the n pairs have one."""
+    products, holds = _through(group, torch.stack([X, Y], 1))
+    if not len(products):
+        raise ValueError(
+            f"actions: none of the {len(X)} products of neighbours has a principal logarithm in "
+            f"{group!r}; take more traces, or smaller actions"
+        )
+    return products, holds
+
+
+def _through(group: LieGroup, actions: Tensor) -> tuple[Tensor, Tensor]:
+    """Actions of the products g_T ⋯ g₁ of traces, ``(m, dim)``, and which of the n have one."""
+    first, *others = group.exp(actions.double()).unbind(1)
+    whole = first
+    for g in others:
+        whole = group.compose(g, whole)
+    holds = group.has_log(whole)
+    return group.log(whole[holds]).to(actions.dtype), holds
 
 
 def _norm(matrices: Tensor) -> float:

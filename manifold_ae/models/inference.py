@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from manifold_ae.groups import FiniteGroup, LieGroup
+from manifold_ae.groups.base import broadcast
 from manifold_ae.models.transitions import Transition
 
 __all__ = ["infer_action"]
@@ -28,7 +29,9 @@ def infer_action(transition: Transition, before: Tensor, after: Tensor) -> tuple
     """
     size = transition.size
     shapes = tuple(before.shape), tuple(after.shape)
-    if any(shape[-1:] != (size,) for shape in shapes) or not _broadcast(*shapes):
+    if any(shape[-1:] != (size,) for shape in shapes) or not broadcast(
+        shapes[0][:-1], shapes[1][:-1]
+    ):
         raise ValueError(
             f"before and after of shapes {shapes[0]} and {shapes[1]}: expected latents (*, {size}) "
             "whose batch axes broadcast, one after for every before"
@@ -59,13 +62,17 @@ def infer_action(transition: Transition, before: Tensor, after: Tensor) -> tuple
         x, value = _descend(transition, start, goal, x, steps)
     chosen = value.argmin(1)
     rows = torch.arange(len(x), device=x.device)
-    found = group.log(group.exp(x[rows, chosen]))  # the principal one of equal actions
+    found = principal(group, x[rows, chosen])
     return found.reshape(*batch, group.dim), value[rows, chosen].reshape(batch)
 
 
-def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    pairs = zip(reversed(a), reversed(b), strict=False)
-    return all(m == n or 1 in (m, n) for m, n in pairs)
+def principal(group: LieGroup, X: Tensor) -> Tensor:
+    """Of the actions that do what X do, the principal ones; X itself where there is none."""
+    g = group.exp(X)
+    holds = group.has_log(g)
+    found = X.clone()
+    found[holds] = group.log(g[holds])
+    return found
 
 
 def _distances(transition: Transition, z: Tensor, target: Tensor, actions: Tensor) -> Tensor:

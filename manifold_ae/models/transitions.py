@@ -114,7 +114,7 @@ class Unstructured(Transition):
     def step(self, z: Tensor, action: Tensor) -> Tensor:
         if self.order:
             self.group._require_element("action", action)
-            action = nn.functional.one_hot(action, self.order).to(z.dtype)
+            action = nn.functional.one_hot(action.long(), self.order).to(z.dtype)
         batch = torch.broadcast_shapes(z.shape[:-1], action.shape[:-1])
         both = torch.cat([z.expand(*batch, -1), action.expand(*batch, -1)], -1)
         return z + self.network(both)

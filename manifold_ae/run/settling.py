@@ -27,7 +27,6 @@ import torch
 from torch import Tensor
 
 from manifold_ae.groups import LearnedRepresentation, LieGroup
-from manifold_ae.groups.logarithm import has_principal_log
 from manifold_ae.models import HomomorphismAutoencoder
 
 __all__ = ["LEFT_OUT", "can_settle", "image", "settle", "transitions_of"]
@@ -140,9 +139,7 @@ def transitions_of(
         rows.append((-single, after, before))
         if actions.shape[1] > 1:
             both = group.compose(group.exp(actions[:, 1:]), group.exp(actions[:, :-1]))
-            holds = torch.ones(both.shape[:2], dtype=torch.bool, device=z.device)
-            if not group.is_compact:
-                holds = has_principal_log(group.matrix(both))
+            holds = group.has_log(both)
             rows.append((group.log(both[holds]), z[:, :-2][holds], z[:, 2:][holds]))
     flat = [
         (X.reshape(-1, group.dim), x.reshape(-1, size), y.reshape(-1, size)) for X, x, y in rows
