@@ -370,6 +370,8 @@ def test_a_run_goes_on_with_the_data_that_it_was_begun_with_or_not_at_all(change
     np.save(path, x)
     with pytest.raises(ValueError, match=r"data have changed.*\(48, 8\) of float32.*SHA-256"):
         run.train(config, folder, resume=True)
+    with pytest.raises(ValueError, match=r"cannot evaluate .*data have changed"):
+        run.load(folder).load_data()
     assert {file: file.read_bytes() for file in kept} == kept
     # A run of before knew nothing of its data, and goes on with what there is.
     for file in folder.rglob("checkpoint.pt"):
@@ -378,6 +380,15 @@ def test_a_run_goes_on_with_the_data_that_it_was_begun_with_or_not_at_all(change
             part.pop("data", None)
         checkpoint.save(file)
     run.train(config, folder, resume=True)
+
+
+def test_a_run_of_data_in_memory_does_not_go_on_with_others(tmp_path):
+    own = data.from_array(np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32))
+    config = SMALL.replace(data="digits", likelihood="gaussian", scaling="standard", start="random")
+    run.train(config, tmp_path, dataset=own)
+    with pytest.raises(ValueError, match="now those that its configuration names"):
+        run.train(config, tmp_path, resume=True)
+    run.train(config, tmp_path, dataset=own, resume=True)
 
 
 def test_data_are_known_by_their_values_rows_and_conditions():

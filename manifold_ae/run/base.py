@@ -1,7 +1,8 @@
 """What every run is: a trained model, its configuration, its folder."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,6 +10,7 @@ import torch
 
 from manifold_ae.metrics import Topology
 from manifold_ae.run.files import save_weights, write_json
+from manifold_ae.run.fingerprint import require_same
 
 __all__ = ["Run"]
 
@@ -28,6 +30,8 @@ class Run(ABC):
     history: list[dict[str, float]]
     #: Whether this process is the one that writes, of those that train data-parallel.
     is_main: bool = True
+    #: What a run that was read back says of its data: their fingerprint, as ``"data"``.
+    record: Mapping[str, Any] = field(default_factory=dict)
     #: Fields that hold the data, the same for every seed.
     shared: ClassVar[tuple[str, ...]] = ()
 
@@ -99,6 +103,10 @@ class Run(ABC):
         save_weights(folder / "weights.safetensors", self.model, self.config)
         write_json(folder / "metrics.json", metrics)
         self.save_latents()
+
+    def _require_begun_with(self, found: Mapping[str, Any] | None) -> None:
+        """Refuse data, by their fingerprint, other than those that the run was begun with."""
+        require_same(self.folder, self.record, found, doing="evaluate")
 
     def _own_folder(self) -> Path:
         if self.folder is None:

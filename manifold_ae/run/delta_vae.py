@@ -16,7 +16,7 @@ from manifold_ae.run import advice
 from manifold_ae.run.base import Run
 from manifold_ae.run.conditions import Conditions
 from manifold_ae.run.files import as_it_was, prepare_together
-from manifold_ae.run.fingerprint import fingerprint_of
+from manifold_ae.run.fingerprint import fingerprint_of, known
 from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
 from manifold_ae.run.sequences import time_unit, windows_of
 from manifold_ae.run.starting import STARTED, check_start, starter
@@ -226,6 +226,7 @@ def load(folder: Path | None, checkpoint: Checkpoint, *, device: str = "auto") -
         device=fabric.device,
         history=checkpoint.history,
         dataset_name=name,
+        record=known(checkpoint.extra),
         conditions=conditions,
         columns=None if kept is None else Columns.from_mapping(kept),
     )

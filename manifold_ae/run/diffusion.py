@@ -13,7 +13,7 @@ from manifold_ae.run.base import Run
 from manifold_ae.run.diffusion_model import build_model, load_data, make_schedule, resolve
 from manifold_ae.run.diffusion_run import DiffusionRun, test_loss
 from manifold_ae.run.files import prepare_together
-from manifold_ae.run.fingerprint import fingerprint_of
+from manifold_ae.run.fingerprint import fingerprint_of, known
 from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
 from manifold_ae.run.trials import train_together
 from manifold_ae.training import Checkpoint, Schedule, Source, make_fabric
@@ -177,4 +177,5 @@ def load(folder: Path, checkpoint: Checkpoint, *, device: str = "auto") -> Diffu
         device=fabric.device,
         history=checkpoint.history,
         dataset_name=name,
+        record=known(checkpoint.extra),
     )

@@ -16,6 +16,7 @@ from manifold_ae.experiments import Diffusion
 from manifold_ae.models import DiffusionModel
 from manifold_ae.run.base import Run
 from manifold_ae.run.diffusion_model import load_data
+from manifold_ae.run.fingerprint import fingerprint_of
 from manifold_ae.training import write_aside
 
 __all__ = ["DiffusionRun", "test_loss"]
@@ -53,6 +54,7 @@ class DiffusionRun(Run):
                     f"this run was trained on {self.dataset_name!r}, which was given in memory; "
                     "set run.dataset to it"
                 )
+            self._require_begun_with(fingerprint_of(found))
             self.dataset = found
         return self.dataset
 

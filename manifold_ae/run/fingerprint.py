@@ -10,7 +10,7 @@ from torch import Tensor
 from manifold_ae import data
 from manifold_ae.data import Dataset
 
-__all__ = ["fingerprint", "fingerprint_of", "require_same"]
+__all__ = ["fingerprint", "fingerprint_of", "known", "require_same"]
 
 
 def fingerprint(values: Tensor, **others: Tensor) -> dict[str, Any]:
@@ -51,21 +51,43 @@ def fingerprint_of(dataset: Dataset) -> dict[str, Any] | None:
     return fingerprint(dataset.train, **rows, **beside)
 
 
+def known(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what a checkpoint keeps, the fingerprint of the data; nothing if it is older than that."""
+    return {"data": extra["data"]} if "data" in extra else {}
+
+
 def require_same(
-    folder: Path, before: Mapping[str, Any] | None, now: Mapping[str, Any] | None
+    folder: Path | None,
+    record: Mapping[str, Any],
+    now: Mapping[str, Any] | None,
+    *,
+    doing: str = "resume",
 ) -> None:
-    """Raise unless data are those of before; of a run that does not say, nothing is known.
+    """Raise unless data are those that a run was begun with.
+
+    Arguments:
+        record: what the run keeps, with the fingerprint as ``"data"``; of a run that is older than
+            that, nothing is known.
+        now: the fingerprint of the data at hand.
+        doing: what is refused otherwise.
 
     Raises:
         ValueError: if they are others.
     """
-    if not before or not now or dict(before) == dict(now):
+    if "data" not in record or record["data"] == now:
         return
-    was, have = (
-        f"training values {tuple(one['shape'])} of {one['dtype']}, SHA-256 {one['sha256'][:12]}..."
-        for one in (before, now)
-    )
+    was, have = (_words(one) for one in (record["data"], now))
+    way = ", or take another folder (--out)" if doing == "resume" else ""
     raise ValueError(
-        f"cannot resume {folder}: the data have changed since it was begun (then {was}; now "
-        f"{have}); give it the data that it was begun with, or take another folder (--out)"
+        f"cannot {doing} {folder or 'this run'}: the data have changed since it was begun (then "
+        f"{was}; now {have}); give it the data that it was begun with{way}"
+    )
+
+
+def _words(known: Mapping[str, Any] | None) -> str:
+    if known is None:
+        return "those that its configuration names"
+    return (
+        f"training values {tuple(known['shape'])} of {known['dtype']}, "
+        f"SHA-256 {known['sha256'][:12]}..."
     )

@@ -25,6 +25,7 @@ from manifold_ae.run.files import (
     prepare_together,
     save_arrays,
 )
+from manifold_ae.run.fingerprint import known
 from manifold_ae.run.homomorphism_evaluation import Evaluation
 from manifold_ae.run.homomorphism_pictures import figures_of
 from manifold_ae.run.representations import build_model
@@ -61,7 +62,8 @@ class HAERun(Run):
         """What the run was trained and is tested on, made or read again if need be.
 
         Raises:
-            ValueError: if a run that was read back had its traces in memory.
+            ValueError: if a run that was read back had its traces in memory, or its file holds
+            others now.
         """
         if self.source is None and self.in_memory:
             raise ValueError(
@@ -69,7 +71,9 @@ class HAERun(Run):
                 "a TraceData"
             )
         if self.source is None:
-            self.source = load_traces(self.config)
+            found = load_traces(self.config)
+            self._require_begun_with(found.fingerprint)
+            self.source = found
         return self.source
 
     # ---- use --------------------------------------------------------------------------------
@@ -335,4 +339,5 @@ def load(folder: Path, checkpoint: Checkpoint, *, device: str = "auto") -> HAERu
         history=checkpoint.history,
         # Runs of before there was a choice say nothing.
         in_memory=checkpoint.extra.get("in_memory", False),
+        record=known(checkpoint.extra),
     )

@@ -72,7 +72,9 @@ def train_together(
     def begun(folder: Path | None) -> Checkpoint | None:
         found = existing_checkpoint(folder) if resume else None
         if folder is not None and found is not None:
-            require_same(folder, _data(found.extra), _data(extra))
+            # Of several seeds the fingerprint is with what is the same for all.
+            kept, own = (each.get("own", each) for each in (found.extra, extra))
+            require_same(folder, kept, own.get("data"))
         return found
 
     def attempt(
@@ -158,11 +160,6 @@ def _try(
         if path is not None and "lost" not in trial.extra and fabric.is_global_zero:
             trial.save(path / "checkpoint.pt")
     return done
-
-
-def _data(extra: Mapping[str, Any]) -> Any:
-    """The fingerprint of the data that a checkpoint keeps; of several seeds it is with the rest."""
-    return extra.get("own", extra).get("data")
 
 
 def _score(trial: Checkpoint, epochs: int, quality: Callable[[dict[str, float]], float]) -> float:

@@ -101,7 +101,7 @@ class Judged:
                     f"{folder} was judged on other rows: the data have changed since; take another "
                     "folder"
                 )
-            require_same(folder, record.get("data"), data)
+            require_same(folder, record, data)
             return cls(torch.from_numpy(arrays["log_likelihood"]), record)
 
     def write(self, folder: Path, rows: Tensor) -> None:
