@@ -32,11 +32,12 @@ TINY = HAE(
     batch_size=32,
     encoder_hidden=(32,),
     decoder_hidden=(32,),
-    phi_hidden=(16,),
     num_rollouts=4,
     horizon=4,
     device="cpu",
 )
+#: Of traces in a file nothing is drawn.
+OWN: dict[str, Any] = {"world": (), "traces": HAE.traces, "horizon": HAE.horizon}
 #: Configurations by the name of the test: every world, every model.
 CASES: dict[str, dict[str, Any]] = {
     "colours": {"world": ("size=16", "factors=x,y,hue")},
@@ -56,8 +57,8 @@ CASES: dict[str, dict[str, Any]] = {
     "unstructured grid": {"model": "unstructured", "data": "grid-world", "world": ()},
     "still": {"model": "still"},
     "still grid": {"model": "still", "data": "grid-world", "world": ()},
-    "perceptron": {"phi": "mlp"},
-    "scrambled": {"phi": "mlp", "scramble": 1},
+    "perceptron": {"phi": "mlp", "phi_hidden": (16,)},
+    "scrambled": {"phi": "mlp", "phi_hidden": (16,), "scramble": 1},
     "soft": {"blocks": "soft", "size": 6},
     "one block": {"blocks": "none"},
     "two blocks": {"blocks": "2,2", "free": 1, "closure_weight": 0.1},
@@ -405,7 +406,7 @@ def own_traces(path: Path, spec: str = "torus:1", n: int = 80, features: int = 1
 def test_traces_of_ones_own_go_all_the_way(spec, tmp_path):
     path = tmp_path / "own.npz"
     own_traces(path, spec)
-    config = TINY.replace(data=str(path), group=spec, world=())
+    config = TINY.replace(data=str(path), group=spec, **OWN)
     trained = run.train(config, tmp_path / "run")
     metrics = trained.finish()
     assert_finite(metrics)
@@ -500,13 +501,14 @@ def test_what_cannot_be_held_out_is_refused(changes, message):
         ({"data": "recording.npy"}, r"data = 'recording\.npy'.*PATH\.npz"),
         ({"data": "sprite"}, r"data = 'sprite' \(did you mean 'sprites'\?\)"),
         ({"data": "missing.npz", "world": ()}, r"traces in a file need the group"),
-        ({"data": "missing.npz", "group": "torus:2", "world": ()}, r"missing\.npz does not exist"),
+        ({"data": "missing.npz", "group": "torus:2", **OWN}, r"missing\.npz does not exist"),
         ({"data": "a.npz", "group": "torus:2"}, r"world = \('size=16',\): only of a world"),
         (
-            {"data": "a.npz", "group": "torus:2", "world": (), "hold_out": "actions"},
+            {"data": "a.npz", "group": "torus:2", **OWN, "hold_out": "actions"},
             "hold_out = 'actions': only of a world",
         ),
-        ({"data": "a.npz", "group": "tours:2", "world": ()}, "did you mean 'torus'"),
+        ({"data": "a.npz", "group": "torus:2", "world": ()}, "traces = 60: only of a world"),
+        ({"data": "a.npz", "group": "tours:2", **OWN}, "did you mean 'torus'"),
         ({"group": "torus:2"}, r"group = 'torus:2': sprites has a group of its own"),
         ({"world": ("sise=16",)}, r"world = 'sise=16'.*did you mean 'size'"),
         ({"world": ("size",)}, r"world = 'size': expected KEY=VALUE"),
@@ -518,8 +520,20 @@ def test_what_cannot_be_held_out_is_refused(changes, message):
         ({"largest": 4.0}, r"largest=4\.0"),
         ({"blocks": "2,2", "size": 5}, r"size = 5, but blocks = \(2, 2\)"),
         ({"blocks": "1,1"}, r"blocks = \[1, 1\]"),
-        ({"scramble": 0}, r"scramble = 0 with phi = 'linear'"),
+        ({"scramble": 0}, "scramble = 0: only of a perceptron"),
         ({"phi": "lookup"}, r"phi = 'lookup' for Torus\(2\)"),
+        ({"phi_hidden": (8,)}, r"phi_hidden = \(8,\): only of a perceptron"),
+        ({"initial_time": 0.1}, "initial_time = 0.1: only of a variational model"),
+        ({"hold_out_bins": 3}, "hold_out_bins = 3: only of hold_out = 'combinations'"),
+        ({"model": "still", "prediction_weight": 1.0}, "model = 'still' does not have it"),
+        ({"table_weight": 1.0}, "table_weight = 1.0: .* has no such penalty"),
+        ({"homomorphism_weight": 1.0}, "homomorphism_weight = 1.0: .* has no such penalty"),
+        (
+            {"data": "grid-world", "world": (), "largest": 1.0},
+            r"largest = 1.0: an angle, which actions of Product\(Cyclic",
+        ),
+        ({"model": "hae", "settle_steps": 2, "manifold": "torus:2"}, "settling takes a linear"),
+        ({"settle_steps": 2, "traces": 4}, "4 traces: settling takes 5 or more"),
         ({"data": "grid-world", "world": (), "phi": "linear"}, r"phi = 'linear' for"),
         ({"manifold": "torus:2", "blocks": "none"}, "takes points of FlatTorus"),
         ({"manifold": "torus:3"}, "expected size 6"),

@@ -26,7 +26,6 @@ TINY = HAE(
     restart_epochs=1,
     encoder_hidden=(16,),
     decoder_hidden=(16,),
-    phi_hidden=(8,),
     num_rollouts=4,
     device="cpu",
 )

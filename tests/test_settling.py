@@ -251,9 +251,9 @@ def test_what_cannot_settle_is_refused(generator):
     assert not settling.can_settle(model_of(table))
     large = LearnedRepresentation(Torus(2), 20, phi="mlp", hidden=(64,))
     assert not settling.can_settle(model_of(large))
-    with pytest.raises(ValueError, match="take settle_steps=0"):
+    with pytest.raises(ValueError, match="take settle_steps = 0"):
         settling.settle(model_of(large), z, actions, steps=1)
-    with pytest.raises(ValueError, match="z of 4 traces: expected 5 or more"):
+    with pytest.raises(ValueError, match="4 traces: settling takes 5 or more"):
         settling.settle(model_of(representation("linear", torch.float32)), z[:4], actions, steps=1)
     with pytest.raises(ValueError, match="settle_steps = -1: expected 0 or more"):
         TINY.replace(settle_steps=-1)

@@ -9,7 +9,7 @@ import math
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -58,12 +58,19 @@ class Configuration:
         """Refuse what the chosen kind of networks would not look at."""
         own = {"mlp": ("encoder_hidden", "decoder_hidden"), "conv": ("padding",)}
         for kind, names in own.items():
-            for name in names if kind != chosen else ():
-                if getattr(self, name) != getattr(type(self), name):
-                    raise ValueError(
-                        f"{name} = {getattr(self, name)!r}: network = {chosen!r} does not have it; "
-                        "leave it out"
-                    )
+            if kind != chosen:
+                self.refuse(names, f"network = {chosen!r} does not have it")
+
+    def refuse(self, names: Iterable[str], why: str) -> None:
+        """Raise where one of these fields, which nothing looks at, is not left at its default.
+
+        Raises:
+            ValueError: which names the field, and says why.
+        """
+        for name in names:
+            value = getattr(self, name)
+            if value != getattr(type(self), name):
+                raise ValueError(f"{name} = {value!r}: {why}; leave it out")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:

@@ -9,6 +9,10 @@ __all__ = ["HAE", "MODELS", "PHIS"]
 #: What moves latents: a learned representation, or something to compare it with.
 MODELS = ("hae", "affine", "given", "givens", "unstructured", "still")
 PHIS = ("auto", "linear", "mlp", "lookup")
+#: What only a learned representation has, only a perceptron, and only a variational model.
+LEARNED = ("phi", "blocks", "orthogonal", "scramble", "settle_steps")
+OF_PERCEPTRONS = ("scramble", "phi_hidden", "phi_activation", "phi_skip")
+VARIATIONAL = ("initial_time", "kl_warmup")
 
 
 @dataclass(frozen=True)
@@ -141,16 +145,21 @@ class HAE(Configuration):
         if self.settle_steps is not None and self.settle_steps < 0:
             raise ValueError(f"settle_steps = {self.settle_steps}: expected 0 or more, or None")
         self.block_sizes()
-        # What a baseline would not look at is refused, not ignored.
-        names = ("phi", "blocks", "orthogonal", "scramble", "settle_steps")
-        learned = names if self.model != "hae" else ()
-        others = {"affine": ("free",), "given": ("size", "free")}
-        for name in (*learned, *others.get(self.model, ())):
-            if getattr(self, name) != getattr(HAE, name):
-                raise ValueError(
-                    f"{name} = {getattr(self, name)!r}: model = {self.model!r} does not have it; "
-                    "leave it out"
-                )
+        self._check_used()
+
+    def _check_used(self) -> None:
+        """Refuse what would not be looked at."""
+        others = {"affine": ("free",), "given": ("size", "free"), "still": ("prediction_weight",)}
+        names = LEARNED if self.model != "hae" else ()
+        self.refuse(
+            (*names, *others.get(self.model, ())), f"model = {self.model!r} does not have it"
+        )
+        if self.phi != "mlp":
+            self.refuse(OF_PERCEPTRONS, "only of a perceptron, phi = 'mlp'")
+        if self.manifold is None:
+            self.refuse(VARIATIONAL, "only of a variational model, which has a manifold")
+        if self.hold_out != "combinations":
+            self.refuse(("hold_out_bins",), "only of hold_out = 'combinations'")
 
     def block_sizes(self) -> tuple[int, ...] | str:
         """``blocks`` as sizes, or the word that it is."""

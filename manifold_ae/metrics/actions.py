@@ -147,7 +147,7 @@ def probed_defects(
         path = z.expand(len(ends), *z.shape)
         for X in actions[holds].unbind(1):
             path = moved(X, path)
-        return _or_infinite(_norm(moved(ends, z) - path), _norm(moved(ends, z)))
+        return _or_infinite(_norm(moved(ends, z) - path) / _norm(moved(ends, z)))
 
     return _finite(
         ActionDefects(
@@ -185,12 +185,12 @@ def _composition(rho: _Represents, group: LieGroup, actions: Tensor, matrices: T
     for t in range(1, actions.shape[1]):
         moved = steps[:, t] @ moved
     whole = rho(ends)
-    return _or_infinite(_norm(whole - moved), _norm(whole))
+    return _or_infinite(_norm(whole - moved) / _norm(whole))
 
 
-def _or_infinite(wrong: float, whole: float) -> float:
+def _or_infinite(error: float) -> float:
     """An error, infinite where matrices overflow, or there are none."""
-    return wrong / whole if math.isfinite(wrong) and math.isfinite(whole) else math.inf
+    return error if math.isfinite(error) else math.inf
 
 
 def _products(group: LieGroup, X: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:

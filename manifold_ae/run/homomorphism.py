@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from manifold_ae import data
+from manifold_ae import data, groups
 from manifold_ae.data import Traces
 from manifold_ae.data.seeding import generator_for
 from manifold_ae.experiments import HAE
@@ -28,11 +28,18 @@ from manifold_ae.run.files import (
 from manifold_ae.run.fingerprint import known
 from manifold_ae.run.homomorphism_evaluation import Evaluation
 from manifold_ae.run.homomorphism_pictures import figures_of
-from manifold_ae.run.representations import build_model
+from manifold_ae.run.representations import PENALTIES, build_model, penalties_of
 from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
-from manifold_ae.run.settling import LEFT_OUT, can_settle, settle
+from manifold_ae.run.settling import LEFT_OUT, can_settle, require_settling, settle
 from manifold_ae.run.support import check_support
-from manifold_ae.run.traces import TraceData, draw_traces, load_traces, with_their_steps
+from manifold_ae.run.traces import (
+    OF_WORLDS,
+    TraceData,
+    draw_traces,
+    load_traces,
+    takes_largest,
+    with_their_steps,
+)
 from manifold_ae.run.trials import train_together
 from manifold_ae.training import Checkpoint, Schedule, make_fabric
 
@@ -196,17 +203,8 @@ def train(
     config = as_it_was(config, folder, BEFORE) if resume else config
     source = load_traces(config) if traces is None else traces
     config = with_their_steps(config, source, begun_with(folder, HAE) if resume else None)
-    if config.hold_out != "none" and source.world is None:
-        raise ValueError(
-            f"hold_out = {config.hold_out!r}: only of a world; of traces of your own, split them "
-            "with data.hold_out_combinations or data.hold_out_actions before"
-        )
-    likelihood = likelihoods.named(config.likelihood, source.shape)
-    for part in (source.train, source.test):
-        check_support(
-            likelihood, part.observations.flatten(0, 1), "observations",
-            "scale them before, or take another likelihood",
-        )  # fmt: skip
+    # What cannot be trained is refused here, before anything is written.
+    _check(config, source)
     fabric = make_fabric(config.device, config.precision, config.devices)
     signal, shape, group = source.signal, source.shape, source.group
     extra = {
@@ -218,10 +216,6 @@ def train(
         "signal": signal,
         "data": source.fingerprint,
     }
-    # What cannot be trained is refused here, before anything is written.
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        few = source.train[:2]
-        build_model(config, group, shape, signal).loss(few.observations, few.actions)
     folder = prepare_together(
         fabric, folder, config, resume, lambda old: as_it_was(old, folder, BEFORE)
     )
@@ -262,6 +256,43 @@ def train(
     return assemble(config, model, last, folder, fabric, make)
 
 
+def _check(config: HAE, source: TraceData) -> None:
+    """Refuse what cannot be trained on traces, and what would not be looked at.
+
+    Raises:
+        ValueError: which names the field, or says what is wrong with the observations.
+    """
+    group = source.group
+    if source.world is None:
+        if config.hold_out != "none":
+            raise ValueError(
+                f"hold_out = {config.hold_out!r}: only of a world; of traces of your own, split "
+                "them with data.hold_out_combinations or data.hold_out_actions before"
+            )
+        config.refuse(OF_WORLDS, "only of a world, and these traces are your own")
+        if config.group is not None and groups.parse(config.group) != group:
+            raise ValueError(f"group = {config.group!r}: the traces given are of {group!r}")
+    elif not takes_largest(source.world) and config.hold_out != "actions":
+        config.refuse(("largest",), f"an angle, which actions of {group!r} do not have")
+    likelihood = likelihoods.named(config.likelihood, source.shape)
+    for part in (source.train, source.test):
+        check_support(
+            likelihood, part.observations.flatten(0, 1), "observations",
+            "scale them before, or take another likelihood",
+        )  # fmt: skip
+    model = build_model(config, group, source.shape, source.signal)
+    rho = getattr(model.transition, "representation", None)
+    known, what = penalties_of(rho), f"model = {config.model!r}" if rho is None else repr(rho)
+    for name in (f"{name}_weight" for name in PENALTIES if name not in known):
+        if getattr(config, name):
+            config.refuse((name,), f"{what} has no such penalty")
+    if config.settle_steps:
+        require_settling(model, len(source.train))
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        few = source.train[:2]
+        model.loss(few.observations, few.actions)
+
+
 def _settle(trained: HAERun, last: Checkpoint, resume: bool) -> None:
     """Let ρ settle on the latents of traces, unless the run's checkpoint says that it has."""
     config, source = trained.config, trained.traces()
@@ -291,6 +322,7 @@ def describe(config: HAE) -> str:
     """What ``train`` would do with a configuration, after one step of it; nothing is written."""
     source = load_traces(config)
     config = with_their_steps(config, source)
+    _check(config, source)
     fabric = make_fabric(config.device, config.precision)
     model = build_model(config, source.group, source.shape, source.signal).to(fabric.device)
     few = source.train[: config.batch_size].to(fabric.device)

@@ -16,7 +16,17 @@ from manifold_ae.run.networks import build_networks
 #: 80 MB in float32.
 MOST_NUMBERS, MOST_BRACKETS = 10**7, 2 * 10**7
 
-__all__ = ["automatic_blocks", "build_model", "is_orthogonal", "make_representation"]
+#: What representations may be penalised for, each by the field NAME_weight.
+PENALTIES = ("bracket", "closure", "frequency", "homomorphism", "sparsity", "table")
+
+__all__ = [
+    "PENALTIES",
+    "automatic_blocks",
+    "build_model",
+    "is_orthogonal",
+    "make_representation",
+    "penalties_of",
+]
 
 
 def automatic_blocks(group: Group) -> tuple[int, ...]:
@@ -147,9 +157,8 @@ def build_model(
         torch.manual_seed(mix("weights", config.seed))
         moves = make_representation(config, group)
         size = moves.size if manifold is None else manifold.embedding_size
-        names = ("bracket", "closure", "frequency", "homomorphism", "sparsity", "table")
-        weights = {name: getattr(config, f"{name}_weight") for name in names}
-        known = _penalties_of(moves)
+        weights = {name: getattr(config, f"{name}_weight") for name in PENALTIES}
+        known = penalties_of(moves)
         fast = config.representation_lr or (30.0 if hasattr(moves, "weight") else 1.0)
         likelihood = likelihoods.named(config.likelihood, event_shape)
         return HomomorphismAutoencoder(
@@ -165,7 +174,7 @@ def build_model(
         )
 
 
-def _penalties_of(moves: Any) -> tuple[str, ...]:
+def penalties_of(moves: Any) -> tuple[str, ...]:
     """The names of the penalties that what moves latents has in training."""
     if not hasattr(moves, "penalties"):
         return ()

@@ -29,7 +29,7 @@ from torch import Tensor
 from manifold_ae.groups import LearnedRepresentation, LieGroup
 from manifold_ae.models import HomomorphismAutoencoder
 
-__all__ = ["LEFT_OUT", "can_settle", "image", "settle", "transitions_of"]
+__all__ = ["LEFT_OUT", "can_settle", "image", "require_settling", "settle", "transitions_of"]
 
 #: The most unknowns, whose normal equations take 130 MB.
 MOST = 4000
@@ -50,6 +50,24 @@ def can_settle(model: HomomorphismAutoencoder) -> bool:
     return model.manifold is None and _unknowns(rho) <= MOST
 
 
+def require_settling(model: HomomorphismAutoencoder, traces: int) -> None:
+    """Raise unless ``settle`` takes a model, and so many traces.
+
+    Raises:
+        ValueError: which says what it takes.
+    """
+    if not can_settle(model):
+        raise ValueError(
+            "settling takes a linear φ or a perceptron of a deterministic model, with at most "
+            f"{MOST} unknowns in its last layer; take settle_steps = 0"
+        )
+    if traces < LEFT_OUT:
+        raise ValueError(
+            f"{traces} traces: settling takes {LEFT_OUT} or more; take settle_steps = 0, or more "
+            "traces"
+        )
+
+
 def settle(model: HomomorphismAutoencoder, z: Tensor, actions: Tensor, *, steps: int) -> None:
     """Steps of (1) from where φ is, in place; in float64, and λ by the traces left out.
 
@@ -64,17 +82,8 @@ def settle(model: HomomorphismAutoencoder, z: Tensor, actions: Tensor, *, steps:
     Raises:
         ValueError: if there is nothing to settle, or too much; or fewer traces than ``LEFT_OUT``.
     """
-    rho = getattr(model.transition, "representation", None)
-    if not can_settle(model) or not isinstance(rho, LearnedRepresentation):
-        raise ValueError(
-            f"{model.transition!r}: settling takes a linear φ or a perceptron of a deterministic "
-            f"model, with at most {MOST} unknowns in its last layer; take settle_steps=0"
-        )
-    if len(z) < LEFT_OUT:
-        raise ValueError(
-            f"z of {len(z)} traces: expected {LEFT_OUT} or more; take settle_steps=0, or more "
-            "traces"
-        )
+    require_settling(model, len(z))
+    rho: Any = getattr(model.transition, "representation", None)
     chosen = torch.arange(len(z), device=z.device) % LEFT_OUT == 0
     fitted, kept = (transitions_of(rho, z[rows], actions[rows]) for rows in (~chosen, chosen))
     with torch.no_grad():

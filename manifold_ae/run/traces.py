@@ -16,22 +16,38 @@ from manifold_ae.groups import Group, LieGroup
 from manifold_ae.run.fingerprint import fingerprint
 
 __all__ = [
+    "OF_WORLDS",
     "TraceData",
     "draw_traces",
     "held_out",
     "load_traces",
+    "takes_largest",
     "with_their_steps",
     "world_options",
 ]
 
 
+#: Fields that say what is drawn of a world.
+OF_WORLDS = ("world", "hold_out", "hold_out_bins", "largest", "traces", "horizon")
+
+
 @dataclass(frozen=True)
 class TraceData:
-    """Traces to train on and to test on, and the world that they come from, if there is one."""
+    """Traces to train on and to test on, and the world that they come from, if there is one.
+
+    Raises:
+        ValueError: if the two parts differ in their group or the shape of observations.
+    """
 
     train: Traces
     test: Traces
     world: worlds.World | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("group", "shape"):
+            train, test = (getattr(part, name) for part in (self.train, self.test))
+            if train != test:
+                raise ValueError(f"test has {name} {test!r}: expected {train!r}, as train has")
 
     @property
     def group(self) -> Group:
@@ -125,12 +141,7 @@ def load_traces(config: HAE) -> TraceData:
                     f"data = {config.data!r}: traces in a file need the group of their actions, as "
                     f"in --group torus:2; there are {', '.join(groups.names())}"
                 )
-            for name in ("world", "hold_out", "largest"):
-                if getattr(config, name) != getattr(HAE, name):
-                    raise ValueError(
-                        f"{name} = {getattr(config, name)!r}: only of a world, and {config.data} "
-                        "is a file; leave it out"
-                    )
+            config.refuse(OF_WORLDS, f"only of a world, and {config.data} is a file")
             whole = data.load_traces(config.data, groups.parse(config.group))
             train, test = data.split_random(whole, config.test_fraction, config.data_seed)
             return TraceData(train, test)
@@ -183,12 +194,16 @@ def with_their_steps(config: HAE, traces: TraceData, before: HAE | None = None) 
     return config.replace(steps=steps)
 
 
+def takes_largest(world: worlds.World) -> bool:
+    """Whether the actions of a world have a largest angle: of compact Lie groups."""
+    return isinstance(world.group, LieGroup) and world.group.is_compact
+
+
 def draw_traces(
     config: HAE, world: worlds.World, count: int, steps: int, generator: torch.Generator
 ) -> Traces:
-    """Traces of a world; ``largest`` is an angle, which only compact Lie groups have."""
-    turns = isinstance(world.group, LieGroup) and world.group.is_compact
-    largest = config.largest if turns else None
+    """Traces of a world, with the largest angle of the configuration where there is one."""
+    largest = config.largest if takes_largest(world) else None
     return world.traces(count, steps, generator=generator, largest=largest)
 
 

@@ -70,7 +70,7 @@ EXPERIMENTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "solids": {
         "linear φ": SOLID,
-        "perceptron φ": {**SOLID, **PLAIN},
+        "perceptron φ": {**SOLID, **PLAIN, "bracket_weight": HAE.bracket_weight},
     },
     "combinations": {
         "homomorphism autoencoder": UNSEEN,
