@@ -72,6 +72,7 @@ EXPERIMENTS: dict[str, dict[str, dict[str, Any]]] = {
         "linear φ": SOLID,
         "perceptron φ": {**SOLID, **PLAIN, "bracket_weight": HAE.bracket_weight},
     },
+    "sprites": {"defaults": {"data": "sprites"}},
     "combinations": {
         "homomorphism autoencoder": UNSEEN,
         "homomorphism autoencoder, smaller gap": {**UNSEEN, "hold_out_bins": 8},
