@@ -77,6 +77,21 @@ def test_seeds_together_are_the_same_runs():
     assert table.jobs(seeds=1, together=True) == table.jobs(seeds=1)
 
 
+def test_a_part_of_a_table_is_the_same_runs():
+    table = paper.TABLES["table2"]
+    whole = table.jobs("paper", seeds=2)
+    some = table.jobs("paper", seeds=2, manifolds=["sphere:2", "euclidean:2"])
+    names = ("paper/sphere2", "exact/sphere2", "exact/euclidean2")
+    assert some == [job for job in whole if job.folder.startswith(names)]
+    assert len(some) == 6
+    exact = table.jobs("paper", seeds=1, manifolds=["sphere:2"], settings=["exact"])
+    assert [job.folder for job in exact] == ["exact/sphere2/seed-0"]
+    with pytest.raises(ValueError, match="manifolds has 'sphere:4': expected of sphere:2, "):
+        table.jobs(manifolds=["sphere:4"])
+    with pytest.raises(ValueError, match="settings has 'ours': expected of paper, exact"):
+        table.jobs(settings=["ours"])
+
+
 def test_presets_and_counts_that_cannot_be():
     table = paper.TABLES["table1"]
     with pytest.raises(ValueError, match="preset = 'long'"):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from manifold_ae.experiments.paper import PRESETS, TABLES
+from manifold_ae.experiments.paper import PRESETS, SETTING_NAMES, SPACES, TABLES
 
 __all__ = ["reproduce"]
 
@@ -14,6 +14,21 @@ __all__ = ["reproduce"]
 @click.option("--preset", type=click.Choice(PRESETS), default="quick", show_default=True)
 @click.option("--seeds", type=click.IntRange(1), help="Runs of each kind, not the preset's.")
 @click.option("--epochs", type=click.IntRange(1), help="Of every run, not the preset's.")
+@click.option(
+    "--manifold",
+    "manifolds",
+    type=click.Choice(list(SPACES)),
+    metavar="NAME",
+    multiple=True,
+    help=f"Of this latent space alone, of {', '.join(SPACES)}; several times for several.",
+)
+@click.option(
+    "--setting",
+    "settings",
+    type=click.Choice(list(SETTING_NAMES.values())),
+    multiple=True,
+    help="In this setting alone.  [default: both]",
+)
 @click.option("--data-dir", type=click.Path(), help="Folder with the four MNIST files.")
 @click.option("--out", type=click.Path(path_type=Path), help="[default: runs/NAME-PRESET]")
 @click.option("--workers", type=click.IntRange(1), help="Processes at once; one a core.")
@@ -25,6 +40,8 @@ def reproduce(
     preset: str,
     seeds: int | None,
     epochs: int | None,
+    manifolds: tuple[str, ...],
+    settings: tuple[str, ...],
     data_dir: str | None,
     out: Path | None,
     workers: int | None,
@@ -52,6 +69,8 @@ def reproduce(
             preset=preset,
             seeds=seeds,
             epochs=epochs,
+            manifolds=manifolds,
+            settings=settings,
             data_dir=data_dir,
             device=device,
             workers=workers,

@@ -6,13 +6,14 @@ References:
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from manifold_ae.experiments.vae import VAE
 
-__all__ = ["FIGURES", "PRESETS", "TABLES", "Job", "Published", "Table"]
+__all__ = ["FIGURES", "PRESETS", "SETTING_NAMES", "SPACES", "TABLES", "Job", "Published", "Table"]
 
 #: What the latent spaces are called in pictures and tables; the paper's seven come first.
 SPACES = {
@@ -45,6 +46,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "exact": {},
 }
+
+#: What the settings are called on the command line and in folders.
+SETTING_NAMES = {"paper's setting": "paper", "exact": "exact"}
 
 PRESETS = ("quick", "paper")
 
@@ -101,6 +105,8 @@ class Table:
         *,
         seeds: int | None = None,
         epochs: int | None = None,
+        manifolds: Sequence[str] = (),
+        settings: Sequence[str] = (),
         together: bool = False,
         **where: Any,
     ) -> list[Job]:
@@ -111,13 +117,24 @@ class Table:
             preset: ``"quick"``, sized for two cores and 20 minutes; or ``"paper"``, its own.
             seeds: how many, in place of the preset's.
             epochs: of every run, in place of the preset's; trials are shortened to fit.
+            manifolds: latent spaces, of ``SPACES``; all of them by default. With a part of the
+                table go no runs for further pictures.
+            settings: ``"paper"``, ``"exact"``; both by default.
             together: whether the seeds of a cell are one job, trained as one computation; their
                 runs end in the same folders.
             where: fields that say where it runs, such as ``data_dir`` and ``device``.
 
         Raises:
-            ValueError: for a preset that there is not, or a number below 1.
+            ValueError: for a preset, latent space or setting that there is not, or a number below
+                1.
         """
+        for name, chosen, known in (
+            ("manifolds", manifolds, SPACES),
+            ("settings", settings, SETTING_NAMES.values()),
+        ):
+            for value in chosen:
+                if value not in known:
+                    raise ValueError(f"{name} has {value!r}: expected of {', '.join(known)}")
         if preset not in PRESETS:
             raise ValueError(f"preset = {preset!r}: expected {' or '.join(PRESETS)}")
         for name, value in (("seeds", seeds), ("epochs", epochs)):
@@ -134,7 +151,9 @@ class Table:
             for manifold in SPACES
             for setting in SETTINGS
             # On Rᵈ the kernel is a Gaussian: there is nothing to walk or to clamp.
-            if setting == "exact" or not manifold.startswith("euclidean")
+            if (setting == "exact" or not manifold.startswith("euclidean"))
+            and (not manifolds or manifold in manifolds)
+            and (not settings or SETTING_NAMES[setting] in settings)
         ]
         found = []
         for seed in range(1 if together else count):
@@ -144,7 +163,8 @@ class Table:
                 if together:
                     folder, values = folder.parent, values | {"seeds": count}
                 found.append(Job(str(folder), _config(values)))
-        for name, own in self.extra.items():
+        whole = not (manifolds or settings)
+        for name, own in self.extra.items() if whole else ():
             values = fields | own | {"seed": 0}
             found.append(Job(f"extra/{name}", _config(values)))
         return found
@@ -152,8 +172,7 @@ class Table:
     @staticmethod
     def folder(setting: str, manifold: str, seed: int) -> str:
         """Where the run of a cell goes, below the table's folder."""
-        names = {"paper's setting": "paper", "exact": "exact"}
-        return f"{names[setting]}/{manifold.replace(':', '')}/seed-{seed}"
+        return f"{SETTING_NAMES[setting]}/{manifold.replace(':', '')}/seed-{seed}"
 
 
 def _config(values: dict[str, Any]) -> VAE:

@@ -4,7 +4,7 @@ import json
 import multiprocessing
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ def reproduce(
     preset: str = "quick",
     seeds: int | None = None,
     epochs: int | None = None,
+    manifolds: Sequence[str] = (),
+    settings: Sequence[str] = (),
     data_dir: str | None = None,
     device: str = "auto",
     workers: int | None = None,
@@ -46,7 +48,7 @@ def reproduce(
     Arguments:
         name: ``"table1"`` or ``"table2"``.
         folder: where the runs go; the same again to go on.
-        preset, seeds, epochs: see ``experiments.paper.Table.jobs``.
+        preset, seeds, epochs, manifolds, settings: see ``experiments.paper.Table.jobs``.
         workers: processes at once; by default one a core, and one in all on a GPU.
 
     Returns:
@@ -62,7 +64,14 @@ def reproduce(
     if on_gpu and world > 1 and ":" not in device:
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     jobs = table_of(name).jobs(
-        preset, seeds=seeds, epochs=epochs, together=on_gpu, data_dir=data_dir, device=device
+        preset,
+        seeds=seeds,
+        epochs=epochs,
+        manifolds=manifolds,
+        settings=settings,
+        together=on_gpu,
+        data_dir=data_dir,
+        device=device,
     )[rank::world]
     cores = os.cpu_count() or 1
     count = workers if workers is not None else (1 if on_gpu or world > 1 else cores)
