@@ -9,7 +9,14 @@ from manifold_ae import data, manifolds, metrics, run
 from manifold_ae.experiments import VAE
 from manifold_ae.groups import finite
 from manifold_ae.manifolds import Manifold, Quotient
-from manifold_ae.models import arranged, check_arranges, has_arrangement
+from manifold_ae.models import (
+    DeltaVAE,
+    LatentFree,
+    arranged,
+    check_arranges,
+    has_arrangement,
+    likelihoods,
+)
 from manifold_ae.models.components import Frame, components_locations
 from manifold_ae.run.paper import winding_determinant
 from manifold_ae.run.starting import starter
@@ -147,6 +154,37 @@ def test_rows_that_do_not_vary_begin_at_random(tmp_path):
         run.train(asked, tmp_path / "a", dataset=data.from_array(np.zeros((30, 3), int)))
     # Nothing was written.
     assert not (tmp_path / "a").exists()
+
+
+def test_features_that_do_not_vary_do_not_spoil_the_map():
+    angle = 6.2832 * torch.rand(400, generator=generator())
+    centres = torch.linspace(0, 6.2832, 7)[:-1]
+    x = (angle.unsqueeze(1) - centres).cos().exp()
+    x = x + 0.1 * torch.randn(x.shape, generator=generator(1))
+    constant = torch.tensor([5.0, -1.0]).expand(400, 2)
+    config = VAE(
+        manifold="circle", likelihood="gaussian-learned", epochs=8, restart_epochs=1,
+        encoder_hidden=(64,), decoder_hidden=(64,), device="cpu",
+    )  # fmt: skip
+    dataset = data.from_array(torch.cat([x, constant], 1))
+    begun = starter(config.replace(start="components"), _of_eight, lambda: dataset.train)(config)
+    assert (begun.output.linear.weight[6:] == 0).all()
+    assert (begun.output.linear.weight[:6] != 0).any(1).all()
+    trained = run.train(config, dataset=dataset, progress=False)
+    M = manifolds.parse("circle")
+    found = torch.from_numpy(trained.encode(torch.cat([x, constant], 1))["points"])
+    assert metrics.align(M, found, M.from_angles(angle.unsqueeze(-1))).mean_distance < 0.3
+
+
+def _of_eight(config: VAE) -> DeltaVAE:
+    return build_model(config.replace(posterior="heat-kernel"), (8,))
+
+
+def test_what_is_missing_does_not_make_a_feature_vary():
+    nan = float("nan")
+    x = torch.tensor([[1.0, nan, 0.0], [nan, 2.0, 1.0], [1.0, 2.0, 2.0]])
+    floor = LatentFree(likelihoods.LearnedGaussian(3, masks=True)).fit(x)
+    assert floor.varies.tolist() == [False, False, True]
 
 
 def test_a_run_of_before_there_was_a_choice_goes_on_as_it_was(tmp_path):
