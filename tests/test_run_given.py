@@ -11,8 +11,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from manifold_ae import data, run
+from manifold_ae import data, metrics, run
 from manifold_ae.cli.main import main
+from manifold_ae.data import Scaling
 from manifold_ae.experiments import VAE
 from manifold_ae.run import advice
 from manifold_ae.run.conditions import Conditions
@@ -220,6 +221,7 @@ def with_holes(x: np.ndarray) -> np.ndarray:
     [
         ("poisson", "none"),
         ("gaussian-learned", "standard"),
+        ("student-t", "robust"),
         ("gaussian", "range"),
         ("von-mises", "none"),
     ],
@@ -447,6 +449,54 @@ def test_patience_with_data_without_end_is_refused():
         VAE(patience=-1)
     with pytest.raises(ValueError, match=r"validation_fraction = 1.0"):
         VAE(validation_fraction=1.0)
+
+
+# ---- outliers -------------------------------------------------------------------------------
+
+
+def spoilt(n: int = 400) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of cells tuned to an angle, three in a thousand of whose values are far out."""
+    rng = np.random.default_rng(0)
+    angle = rng.uniform(0, 2 * np.pi, n)
+    centres = np.linspace(0, 2 * np.pi, 8, endpoint=False)
+    x = np.exp(np.cos(angle[:, None] - centres)) + 0.1 * rng.normal(size=(n, 8))
+    x = np.where(rng.uniform(size=x.shape) < 0.003, 1e4 * rng.normal(size=x.shape), x)
+    return torch.from_numpy(x).float(), torch.from_numpy(angle).float()
+
+
+def test_outliers_do_not_spoil_the_map_of_a_model_that_is_made_for_them():
+    x, angle = spoilt()
+    config = SMALL.replace(
+        likelihood="student-t", epochs=10, encoder_hidden=(64,), decoder_hidden=(64,)
+    )
+    trained = run.train(config, dataset=data.from_array(x))
+    clean = x.abs().amax(1) < 100
+    points = torch.from_numpy(trained.encode(x[clean])["points"])
+    M = trained.model.manifold
+    found = metrics.align(M, points, M.from_angles(angle[clean].unsqueeze(-1)))
+    assert found.mean_distance < 0.2
+
+
+def test_outliers_under_a_gaussian_are_told():
+    dataset = data.from_array(spoilt(2000)[0])
+    config = SMALL.replace(likelihood="gaussian-learned", scaling="standard")
+    scaling = Scaling.fit("standard", dataset.train)
+    line = advice.outliers(config, dataset, scaling)
+    assert "standard deviations from the mean" in line and "--likelihood student-t" in line
+    assert line in advice.before(config, dataset, scaling)
+    robust = Scaling.fit("robust", dataset.train)
+    assert not advice.outliers(
+        config.replace(likelihood="student-t", scaling="robust"), dataset, robust
+    )
+    normal = data.from_array(torch.randn(2000, 8))
+    assert not advice.outliers(config, normal, Scaling.fit("standard", normal.train))
+
+
+def test_a_run_of_before_the_robust_scaling_goes_on_as_it_was(tmp_path):
+    dataset = data.from_array(spoilt(80)[0])
+    config = SMALL.replace(likelihood="student-t", epochs=1)
+    run.train(config.replace(scaling="standard"), tmp_path, dataset=dataset)
+    assert run.train(config, tmp_path, dataset=dataset, resume=True).config.scaling == "standard"
 
 
 # ---- advice ---------------------------------------------------------------------------------

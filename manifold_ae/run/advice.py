@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from manifold_ae import manifolds
-from manifold_ae.data import Dataset
+from manifold_ae.data import Dataset, Scaling
 from manifold_ae.experiments import VAE
 from manifold_ae.models.heads import TIME_RANGE
 
@@ -26,17 +26,25 @@ EMPTY = 0.05
 #: How near to the shortest time there is the mean log t may be.
 PINNED = 0.5
 
+#: Standard deviations beyond which a value is an outlier, whatever else the law of its feature.
+FAR = 20.0
+
 _LOGGER = logging.getLogger("manifold_ae")
 
 
-def before(config: VAE, dataset: Dataset) -> list[str]:
+def before(config: VAE, dataset: Dataset, scaling: Scaling) -> list[str]:
     """What can be told before training, a sentence or two each.
 
     Arguments:
         config: resolved: with the likelihood that will be used.
         dataset: with the rows that will be trained on.
+        scaling: of these rows.
     """
-    found = [few_rows(config, dataset), unlike_counts(config, dataset)]
+    found = [
+        few_rows(config, dataset),
+        unlike_counts(config, dataset),
+        outliers(config, dataset, scaling),
+    ]
     return [line for line in found if line]
 
 
@@ -69,6 +77,23 @@ def unlike_counts(config: VAE, dataset: Dataset) -> str:
         f"all values are whole numbers of at least 0, as counts are, and the likelihood is "
         f"{config.likelihood!r}: of counts, --likelihood poisson or negative-binomial finds the "
         "shape where a Gaussian may not"
+    )
+
+
+def outliers(config: VAE, dataset: Dataset, scaling: Scaling) -> str:
+    """Words for values far beyond a feature's standard deviation under a Gaussian; else none."""
+    if not config.likelihood.startswith("gaussian") or config.scaling != "standard":
+        return ""
+    sizes = scaling.apply(dataset.train).abs().nan_to_num(0.0)
+    largest = sizes.max().item()
+    if largest <= FAR:
+        return ""
+    number = int((sizes > FAR).sum())
+    return (
+        f"{number} value(s) to train on lie more than {FAR:.0f} standard deviations from the mean "
+        f"of their feature, the farthest {largest:.0f}: under a Gaussian such outliers outweigh "
+        "all other values; take --likelihood student-t, or, if they are mistakes, make them NaN "
+        "and take --missing mask"
     )
 
 

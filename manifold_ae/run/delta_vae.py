@@ -15,7 +15,7 @@ from manifold_ae.models import DeltaVAE, likelihoods
 from manifold_ae.run import advice
 from manifold_ae.run.base import Run
 from manifold_ae.run.conditions import Conditions
-from manifold_ae.run.files import as_it_was, prepare_together
+from manifold_ae.run.files import as_it_was, begun_with, prepare_together
 from manifold_ae.run.fingerprint import fingerprint_of
 from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
 from manifold_ae.run.sequences import time_unit, windows_of
@@ -80,7 +80,7 @@ def train(
             one that was begun with other data.
     """
     dataset = load_data(config) if dataset is None else dataset
-    config = as_it_was(config, folder, BEFORE) if resume else config
+    config = _as_begun(config, folder) if resume else config
     config = resolve(config, dataset)
     fabric = make_fabric(config.device, config.precision, config.devices)
     training, held, scaling, conditions = _prepare(config, dataset)
@@ -113,7 +113,7 @@ def train(
 
     folder = prepare_together(fabric, folder, config, resume, complete)
     if fabric.is_global_zero:
-        advice.say([*clocks(dataset), *advice.before(config, training)])
+        advice.say([*clocks(dataset), *advice.before(config, training, scaling)])
     source = make_source(config, training, scaling, conditions, fabric)
     model, last = train_together(
         members_of(config),
@@ -169,6 +169,14 @@ def _prepare(config: VAE, dataset: Dataset) -> tuple[Dataset, Tensor | None, Sca
     return training, held, scaling, Conditions.fit(training.train_given)
 
 
+def _as_begun(config: VAE, folder: Path | None) -> VAE:
+    """A configuration to go on with; a scaling left to the likelihood is as that had it then."""
+    begun = begun_with(folder, VAE)
+    if begun is not None and config.scaling == "auto" and config.likelihood == begun.likelihood:
+        config = config.replace(scaling=begun.scaling)
+    return as_it_was(config, folder, BEFORE)
+
+
 def describe(config: VAE) -> str:
     """What ``train`` would do with a configuration, after one step of it; nothing is written."""
     dataset = load_data(config)
@@ -194,7 +202,8 @@ def describe(config: VAE) -> str:
         f"{len(source)} steps an epoch, {len(source) * config.epochs:,} in all\n"
         + ("" if held is None else f"{len(held)} rows held out of training to stop by\n")
         + "".join(
-            f"warning: {line}\n" for line in (*clocks(dataset), *advice.before(config, training))
+            f"warning: {line}\n"
+            for line in (*clocks(dataset), *advice.before(config, training, scaling))
         )
         + seeds_line(config, build, source)
         + "first step: "
