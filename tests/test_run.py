@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from manifold_ae import run
+from manifold_ae import data, run
 from manifold_ae.experiments import VAE
+from manifold_ae.run import seeds
 
 SMALL = VAE(
     epochs=3, batch_size=256, encoder_hidden=(16, 16, 16), decoder_hidden=(16, 16), num_samples=5
@@ -178,3 +180,38 @@ def test_what_does_not_fit_is_refused_before_training(tmp_path):
     with pytest.raises(ValueError, match="scaling"):
         run.train(SMALL.replace(likelihood="poisson", scaling="range"), tmp_path / "d")
     assert not any(path.exists() for path in (tmp_path / "b", tmp_path / "d"))
+
+
+def test_one_test_row_has_no_standard_error(tmp_path):
+    x = torch.randn(21, 4, generator=torch.Generator().manual_seed(0))
+    one = data.from_array(x, test_fraction=0.05)
+    assert len(one.test) == 1
+    config = VAE(
+        manifold="circle", encoder_hidden=(4,), decoder_hidden=(4,), epochs=1, num_samples=2,
+        device="cpu",
+    )  # fmt: skip
+    trained = run.train(config, tmp_path / "run", dataset=one)
+    found = trained.finish()
+    assert not [name for name in found if name.endswith("_se")]
+    assert "±" not in trained.table(found)
+    assert all(map(math.isfinite, strict_json(tmp_path / "run" / "metrics.json").values()))
+    group = run.train(config.replace(seeds=2), tmp_path / "group", dataset=one)
+    assert "elbo" in group.table(group.finish())
+
+
+def test_numbers_that_are_not_finite_are_null_in_a_file(tmp_path):
+    content = {"a": math.inf, "b": [1.0, -math.inf], "c": {"d": (math.nan, None, "nan", True, 3)}}
+    run.write_json(tmp_path / "a.json", content)
+    assert strict_json(tmp_path / "a.json") == {
+        "a": None,
+        "b": [1.0, None],
+        "c": {"d": [None, None, "nan", True, 3]},
+    }
+    assert seeds.spread([1.0, math.inf]) == {"mean": math.inf, "sd": None}
+
+
+def strict_json(path):
+    def refuse(name):
+        raise AssertionError(f"{path} holds {name}, which is no JSON")
+
+    return json.loads(path.read_text(), parse_constant=refuse)

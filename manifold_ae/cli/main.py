@@ -103,22 +103,19 @@ def evaluate(
     from manifold_ae import run
 
     loaded = run.load(folder, device=device)
-    verdict = loaded.topology() if topology else None
     answers = run.ask(
         loaded,
+        topology=topology,
         coverage=run.read_truth(coverage) if coverage else coverage is not None,
         others={str(other): run.load(other, device=device) for other in others},
         off=off,
         hold_out=hold_out,
     )
     metrics = loaded.evaluate(num_samples=num_samples, progress=True)
-    if verdict is not None:
-        metrics["topology"] = verdict.record()
+    metrics |= run.answered_before(folder, metrics)
     metrics |= {name: answer.record for name, answer in answers.items()}
     run.write_json(folder / "metrics.json", metrics)
     click.echo(loaded.table(metrics))
-    if verdict is not None:
-        click.echo(verdict.words)
     for answer in answers.values():
         click.echo(answer.words)
 

@@ -1,6 +1,7 @@
 """The tables of the ΔVAE paper, run by run; what is done stays done."""
 
 import json
+import math
 import multiprocessing
 import os
 import platform
@@ -251,7 +252,9 @@ def _row(
             row[name] = {"mean": mean, "sd": sd}
     for setting in SETTINGS:
         if (setting, manifold) in measured:
-            row[setting] = spread([entry[key] * factor for entry in measured[setting, manifold]])
+            # What is not finite is null in a file.
+            found = [entry[key] for entry in measured[setting, manifold]]
+            row[setting] = spread([math.nan if v is None else v * factor for v in found])
     return row
 
 

@@ -20,6 +20,7 @@ from torch import nn
 
 from manifold_ae import data
 from manifold_ae.experiments import Configuration
+from manifold_ae.metrics import Topology
 from manifold_ae.replicas import Replicas
 from manifold_ae.run.base import Run
 from manifold_ae.run.files import write_json
@@ -93,6 +94,12 @@ class SeedsRun(Run):
             )
         ]
 
+    def topology(self, *, points: int = 4096, landmarks: int = 200) -> Topology:
+        raise ValueError(
+            "a verdict on the topology is of one seed: take run.ask(this, topology=True) for those "
+            "of all, or .runs[seed].topology()"
+        )
+
     def draw(self, *, seed: int = 0) -> list[Path]:
         """Every picture of every run, and each kind of all seeds side by side in ``figures/``."""
         from manifold_ae import plots
@@ -140,8 +147,9 @@ def _is_number(value: Any) -> bool:
 
 
 def spread(values: list[float]) -> dict[str, float | None]:
-    """Mean and standard deviation over seeds; None of one alone."""
-    sd = statistics.stdev(values) if len(values) > 1 else None
+    """Mean and standard deviation over seeds; None of one alone, and where one is not finite."""
+    known = len(values) > 1 and all(map(math.isfinite, values))
+    sd = statistics.stdev(values) if known else None
     return {"mean": statistics.mean(values), "sd": sd}
 
 
