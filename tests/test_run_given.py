@@ -451,6 +451,16 @@ def test_patience_with_data_without_end_is_refused():
         VAE(validation_fraction=1.0)
 
 
+def test_an_elbo_that_is_no_bound_is_told():
+    exact = {"kl": 2.0, "mean_log_time": -3.0}
+    assert not advice.verdict(SMALL.replace(divergence="exact"), exact)
+    config = SMALL.replace(manifold="sphere:12", divergence="short-time")
+    (line,) = advice.verdict(config, exact)
+    assert "no bound" in line and "up to times of 0.083 (log t = -2.5)" in line
+    # Beside what else there is to tell.
+    assert len(advice.verdict(config, exact | {"kl": 0.0})) == 2
+
+
 # ---- outliers -------------------------------------------------------------------------------
 
 
@@ -514,6 +524,10 @@ def test_few_rows_are_told(caplog):
     )
     assert not advice.few_rows(config, many)
     assert advice.few_rows(config.replace(manifold="torus:2"), many)
+    # Posteriors are not refined everywhere.
+    assert "--refined" in advice.few_rows(config.replace(manifold="sphere:3"), dataset)
+    for name in ("sphere:12", "so3*embedded-torus"):
+        assert "--refined" not in advice.few_rows(config.replace(manifold=name), dataset)
 
 
 def test_a_column_of_time_stamps_among_the_values_is_told(tmp_path):

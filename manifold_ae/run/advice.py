@@ -12,6 +12,7 @@ from manifold_ae import manifolds
 from manifold_ae.data import Dataset, Scaling
 from manifold_ae.experiments import VAE
 from manifold_ae.models.heads import TIME_RANGE
+from manifold_ae.models.refinement import can_refine
 
 __all__ = ["before", "say", "verdict"]
 
@@ -57,8 +58,12 @@ def few_rows(config: VAE, dataset: Dataset) -> str:
     return (
         f"{len(dataset.train)} rows to train on are few for {config.manifold} (dimension "
         f"{manifold.dim}): below about {wanted}, networks learn noise by heart, and regions hold "
-        "less than they say; compare with principal components, try --patience 20, and let "
-        "encode --refined say where rows are and how sure that is"
+        "less than they say; compare with principal components, and try --patience 20"
+        + (
+            "; encode --refined says better where rows are and how sure that is"
+            if can_refine(manifold)
+            else ""
+        )
     )
 
 
@@ -106,6 +111,22 @@ def look_like_counts(x: Tensor) -> bool:
 
 def verdict(config: VAE, metrics: Mapping[str, Any]) -> list[str]:
     """What the metrics of a trained model tell of its latents and of its likelihood."""
+    return [*no_bound(config), *_latents_and_likelihood(config, metrics)]
+
+
+def no_bound(config: VAE) -> list[str]:
+    """Words for an ELBO with the short-time formula in the place of its KL; else none."""
+    if config.divergence != "short-time":
+        return []
+    limit = manifolds.parse(config.manifold).short_time_limit
+    return [
+        "the KL is by the short-time formula, and with it the ELBO is no bound of the "
+        f"log-likelihood: the formula holds up to times of {limit:.2g} (log t = "
+        f"{math.log(limit):.2g}); compare models by log_likelihood"
+    ]
+
+
+def _latents_and_likelihood(config: VAE, metrics: Mapping[str, Any]) -> list[str]:
     if metrics.get("kl", math.inf) < EMPTY:
         return [
             f"the KL is {metrics['kl']:.2g} nats: latents carry no information, and where a row is "
