@@ -473,6 +473,27 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="limits of files are of POSIX")
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    """Under a limit on the size of files, which fails a write as a full disk does."""
+    import resource
+
+    path = tmp_path / "checkpoint.pt"
+    Checkpoint(1, {}, {}, [], {}).save(path)
+    large = Checkpoint(2, {"weight": torch.randn(500_000)}, {}, [], {})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"what was saved before is kept.*checkpoint.pt"):
+            large.save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert Checkpoint.load(path).epoch == 1
+    assert list(tmp_path.iterdir()) == [path]
+    large.save(path)
+    assert Checkpoint.load(path).epoch == 2
+
+
 @pytest.mark.skipif(os.name != "posix", reason="an open file can be replaced on POSIX alone")
 def test_a_write_replaces_the_file_and_never_its_content(tmp_path):
     path = tmp_path / "kept.txt"

@@ -131,9 +131,9 @@ def save_weights(path: Path, model: nn.Module, config: Configuration) -> None:
     """All parameters as safetensors, with the configuration as metadata."""
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
     metadata = {"format": "1", "config": config.to_toml()}
-    write_aside(
-        path, lambda temporary: safetensors.torch.save_file(weights, temporary, metadata=metadata)
-    )
+    # Its own writing to files tells of a full disk by no OSError.
+    content = safetensors.torch.save(weights, metadata=metadata)
+    write_aside(path, lambda temporary: temporary.write_bytes(content))
 
 
 def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:

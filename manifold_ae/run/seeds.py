@@ -85,12 +85,19 @@ class SeedsRun(Run):
     def save_samples(
         self, n: int, path: Path, *, seed: int = 0, progress: bool = False, **options: Any
     ) -> list[Path]:
-        """New observations of every run, in its own folder under the name of ``path``."""
+        """New observations of every run, under the name of ``path`` in a folder ``seed-S`` there.
+
+        In the folder of the group these are the runs' own folders.
+        """
         return [
             made
-            for _, run in self.each()
+            for number, run in self.each()
             for made in run.save_samples(
-                n, run._own_folder() / path.name, seed=seed, progress=progress, **options
+                n,
+                path.parent / f"seed-{number}" / path.name,
+                seed=seed,
+                progress=progress,
+                **options,
             )
         ]
 
