@@ -123,7 +123,7 @@ def test_manifolds_whose_features_are_no_coordinates_are_refused():
 
 def test_data_of_ones_own_begin_at_components_where_there_are_any():
     own, digits = data.from_array(torch.randn(30, 4)), data.load("digits")
-    config = VAE(epochs=1, restart_epochs=1, likelihood="gaussian")
+    config = VAE(epochs=1, likelihood="gaussian")
     assert VAE().start == "auto"
     assert resolve(config, own).start == "components"
     assert resolve(config, digits).start == "random"
@@ -135,7 +135,7 @@ def test_data_of_ones_own_begin_at_components_where_there_are_any():
 def test_translations_are_wound_around_the_torus_before_training():
     """Of pictures that are drawn afresh, as many are looked at as of others."""
     config = VAE(
-        manifold="torus:2", data="torus", start="components", epochs=1, restart_epochs=1,
+        manifold="torus:2", data="torus", start="components", epochs=1,
         steps_per_epoch=1, lr=1e-9, encoder_hidden=(128,), decoder_hidden=(8,), device="cpu",
     )  # fmt: skip
     assert abs(winding_determinant(run.train(config, progress=False)) or 0) == 1
@@ -144,7 +144,7 @@ def test_translations_are_wound_around_the_torus_before_training():
 def test_rows_that_do_not_vary_begin_at_random(tmp_path):
     config = VAE(
         manifold="circle", likelihood="poisson", encoder_hidden=(4,), decoder_hidden=(4,), epochs=1,
-        restart_epochs=1, device="cpu",
+        device="cpu",
     )  # fmt: skip
     for x in (np.zeros((30, 3), int), np.full((30, 3), 2), np.array([[1, 2, 3], [0, 2, 1]])):
         found = run.train(config, dataset=data.from_array(x, test_fraction=0.5), progress=False)
@@ -163,7 +163,7 @@ def test_features_that_do_not_vary_do_not_spoil_the_map():
     x = x + 0.1 * torch.randn(x.shape, generator=generator(1))
     constant = torch.tensor([5.0, -1.0]).expand(400, 2)
     config = VAE(
-        manifold="circle", likelihood="gaussian-learned", epochs=8, restart_epochs=1,
+        manifold="circle", likelihood="gaussian-learned", epochs=8,
         encoder_hidden=(64,), decoder_hidden=(64,), device="cpu",
     )  # fmt: skip
     dataset = data.from_array(torch.cat([x, constant], 1))
@@ -190,7 +190,7 @@ def test_what_is_missing_does_not_make_a_feature_vary():
 def test_a_run_of_before_there_was_a_choice_goes_on_as_it_was(tmp_path):
     dataset = data.from_array(torch.randn(40, 4))
     config = VAE(
-        encoder_hidden=(8,), decoder_hidden=(8,), epochs=1, restart_epochs=1, start="random",
+        encoder_hidden=(8,), decoder_hidden=(8,), epochs=1, start="random",
         likelihood="gaussian", device="cpu",
     )  # fmt: skip
     first = run.train(config, tmp_path, dataset=dataset, progress=False)
@@ -254,7 +254,7 @@ def test_components_are_not_those_of_gaps_exposure_or_covariates():
     )  # fmt: skip
     config = VAE(
         manifold="circle", likelihood="poisson", encoder_hidden=(64,), decoder_hidden=(16,),
-        lr=1e-9, epochs=1, restart_epochs=1, device="cpu",
+        lr=1e-9, epochs=1, device="cpu",
     )  # fmt: skip
     trained = run.train(config, dataset=dataset, progress=False)
     assert trained.config.start == "components"

@@ -182,6 +182,42 @@ def test_what_does_not_fit_is_refused_before_training(tmp_path):
     assert not any(path.exists() for path in (tmp_path / "b", tmp_path / "d"))
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data_dir": "mnist"}, "data_dir = 'mnist': data = 'digits' reads nothing there"),
+        ({"steps_per_epoch": 7}, "steps_per_epoch = 7: an epoch is once through the 1438 rows"),
+        ({"restart_epochs": 3}, "restart_epochs = 3: there are no trials; take restarts = 8"),
+        ({"walk_steps": 20}, "walk_steps = 20: posterior = 'heat-kernel' takes no walk"),
+        ({"validation_fraction": 0.2}, "validation_fraction = 0.2: no rows are held out"),
+    ],
+)
+def test_values_that_nothing_would_look_at_are_refused(changes, message, tmp_path, monkeypatch):
+    config = SMALL.replace(**changes)
+    for refused in (lambda: run.train(config, tmp_path / "run"), lambda: run.describe(config)):
+        with pytest.raises(ValueError, match=message):
+            refused()
+    assert not (tmp_path / "run").exists()
+    # Runs that were begun with such a value are read, and go on.
+    with monkeypatch.context() as older:
+        older.setattr(run.delta_vae, "check_heeded", lambda *_: None)
+        begun = run.train(config.replace(epochs=1), tmp_path / "run")
+    assert run.load(tmp_path / "run").config == begun.config
+    assert run.train(begun.config, tmp_path / "run", resume=True).history == begun.history
+
+
+def test_values_that_are_looked_at_are_taken():
+    small = SMALL.replace(
+        epochs=1, device="cpu", data="torus", likelihood="gaussian", num_samples=1
+    )
+    for changes in (
+        {"steps_per_epoch": 1, "walk_steps": 2, "posterior": "random-walk"},
+        {"translations": "fixed", "patience": 1, "validation_fraction": 0.5},
+    ):
+        run.describe(small.replace(manifold="torus:2", **changes))
+    run.describe(SMALL.replace(restarts=2, restart_epochs=1))
+
+
 def test_one_test_row_has_no_standard_error(tmp_path):
     x = torch.randn(21, 4, generator=torch.Generator().manual_seed(0))
     one = data.from_array(x, test_fraction=0.05)

@@ -23,6 +23,7 @@ from manifold_ae.run.starting import STARTED, check_start, starter
 from manifold_ae.run.stopping import patience, validation
 from manifold_ae.run.support import check_observed, check_support, clocks
 from manifold_ae.run.trials import train_together
+from manifold_ae.run.unheeded import check_heeded
 from manifold_ae.run.vae_model import build_model, load_data, resolve, resolved_divergence
 from manifold_ae.run.vae_run import SCALED, VAERun, record, seen
 from manifold_ae.training import Checkpoint, Schedule, make_fabric
@@ -69,8 +70,13 @@ def train(
     progress: bool = False,
     dataset: Dataset | None = None,
     checkpoint_seconds: float = 10.0,
+    unheeded: str = "refuse",
 ) -> Run:
     """Train a ΔVAE as configured, and keep it in ``folder`` if one is given.
+
+    Arguments:
+        unheeded: ``"ignore"`` where values that nothing would look at are no mistake, since the
+            configuration is one of several that share them. Those of a run that goes on are none.
 
     Returns:
         A ``VAERun``; of several seeds, a ``SeedsRun``.
@@ -82,6 +88,8 @@ def train(
     dataset = load_data(config) if dataset is None else dataset
     config = _as_begun(config, folder) if resume else config
     config = resolve(config, dataset)
+    if unheeded == "refuse" and not resume:
+        check_heeded(config, dataset)
     fabric = make_fabric(config.device, config.precision, config.devices)
     training, held, scaling, conditions = _prepare(config, dataset)
     schedule = Schedule(config.lr, config.lr_schedule, config.kl_warmup)
@@ -181,6 +189,7 @@ def describe(config: VAE) -> str:
     """What ``train`` would do with a configuration, after one step of it; nothing is written."""
     dataset = load_data(config)
     config = resolve(config, dataset)
+    check_heeded(config, dataset)
     fabric = make_fabric(config.device, config.precision)
     training, held, scaling, conditions = _prepare(config, dataset)
     unit = time_unit(config, training)

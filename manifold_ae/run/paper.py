@@ -145,7 +145,8 @@ def _carry_out(jobs: list[Job], folder: Path, workers: int, threads: int) -> Ite
 
 def _run(job: Job, folder: Path) -> None:
     where = folder / job.folder
-    trained = delta_vae.train(job.config, where, resume=(where / "config.toml").exists())
+    begun = (where / "config.toml").exists()
+    trained = delta_vae.train(job.config, where, resume=begun, unheeded="ignore")
     trained.finish()
 
 
