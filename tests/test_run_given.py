@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from manifold_ae import data, metrics, run
+from manifold_ae import data, manifolds, metrics, run
 from manifold_ae.cli.main import main
 from manifold_ae.data import Scaling
 from manifold_ae.experiments import VAE
@@ -687,8 +687,10 @@ def test_a_nuisance_beside_an_angle_trains_on_counts(tmp_path):
 
 def test_the_circle_has_one_name():
     help_text = " ".join(invoke("train", "vae", "--help").split())
-    assert "circle is the name of S¹: sphere:1, torus:1 and projective:1 are the same" in help_text
-    assert "sphere:1, torus:1 and projective:1 are the same space" in invoke("list", "manifolds")
+    assert "circle is the name of S¹: sphere:1 and torus:1 are the same space" in help_text
+    assert "projective:1 a circle of half its length" in help_text
+    assert "sphere:1 and torus:1 are the same space" in invoke("list", "manifolds")
+    assert manifolds.parse("projective:1").volume == manifolds.parse("circle").volume / 2
     listed = invoke("list", "likelihoods")
     assert all(name in listed for name in ("student-t", "negative-binomial", "von-mises"))
 
