@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from manifold_ae import run
 from manifold_ae.cli import main
 
 SMALL = [
@@ -74,9 +76,10 @@ def test_evaluate_plot_sample_encode(folder, tmp_path):
     assert "elbo" in call("evaluate", str(folder), "--num-samples", "4")
     assert json.loads((folder / "metrics.json").read_text())["num_samples"] == 4
     assert "latents.png" in call("plot", str(folder))
-    call("sample", str(folder), "-n", "5", "-o", str(tmp_path / "new.npy"))
-    assert np.load(tmp_path / "new.npy").shape == (5, 8, 8)
-    assert (tmp_path / "new.png").exists()
+    new = tmp_path / "folder" / "new.npy"
+    call("sample", str(folder), "-n", "5", "-o", str(new))
+    assert np.load(new).shape == (5, 8, 8)
+    assert new.with_suffix(".png").exists()
     out = tmp_path / "latents.npz"
     call("encode", str(folder), "--data", "digits", "-o", str(out))
     latents = arrays(out)
@@ -92,6 +95,24 @@ def test_resume_takes_the_runs_own_configuration(folder):
         "train", "vae", "--out", str(folder), "--resume", "--epochs", "9", "--quiet", code=1
     )
     assert "epochs = 9 (was 2)" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "said"),
+    [
+        (["train", "vae", "--out", "somewhere"], "train", "--resume goes on from there"),
+        (["reproduce", "table2"], "reproduce", "the same command goes on from there"),
+        (["plot", "."], "load", "Error: stopped\n"),
+    ],
+)
+def test_a_command_that_is_stopped_says_what_goes_on(words, name, said, monkeypatch):
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, name, stopped)
+    text = call(*words, code=1)
+    assert said in text
+    assert ("--resume" in text) == (words[0] == "train")
 
 
 def test_dry_run_writes_nothing(tmp_path, monkeypatch):

@@ -9,7 +9,14 @@ from manifold_ae import data, manifolds, metrics, run
 from manifold_ae.experiments import VAE
 from manifold_ae.groups import finite
 from manifold_ae.manifolds import Manifold, Quotient
-from manifold_ae.models import arranged, check_arranges, has_arrangement
+from manifold_ae.models import (
+    DeltaVAE,
+    LatentFree,
+    arranged,
+    check_arranges,
+    has_arrangement,
+    likelihoods,
+)
 from manifold_ae.models.components import Frame, components_locations
 from manifold_ae.run.paper import winding_determinant
 from manifold_ae.run.starting import starter
@@ -116,7 +123,7 @@ def test_manifolds_whose_features_are_no_coordinates_are_refused():
 
 def test_data_of_ones_own_begin_at_components_where_there_are_any():
     own, digits = data.from_array(torch.randn(30, 4)), data.load("digits")
-    config = VAE(epochs=1, restart_epochs=1, likelihood="gaussian")
+    config = VAE(epochs=1, likelihood="gaussian")
     assert VAE().start == "auto"
     assert resolve(config, own).start == "components"
     assert resolve(config, digits).start == "random"
@@ -128,7 +135,7 @@ def test_data_of_ones_own_begin_at_components_where_there_are_any():
 def test_translations_are_wound_around_the_torus_before_training():
     """Of pictures that are drawn afresh, as many are looked at as of others."""
     config = VAE(
-        manifold="torus:2", data="torus", start="components", epochs=1, restart_epochs=1,
+        manifold="torus:2", data="torus", start="components", epochs=1,
         steps_per_epoch=1, lr=1e-9, encoder_hidden=(128,), decoder_hidden=(8,), device="cpu",
     )  # fmt: skip
     assert abs(winding_determinant(run.train(config, progress=False)) or 0) == 1
@@ -137,7 +144,7 @@ def test_translations_are_wound_around_the_torus_before_training():
 def test_rows_that_do_not_vary_begin_at_random(tmp_path):
     config = VAE(
         manifold="circle", likelihood="poisson", encoder_hidden=(4,), decoder_hidden=(4,), epochs=1,
-        restart_epochs=1, device="cpu",
+        device="cpu",
     )  # fmt: skip
     for x in (np.zeros((30, 3), int), np.full((30, 3), 2), np.array([[1, 2, 3], [0, 2, 1]])):
         found = run.train(config, dataset=data.from_array(x, test_fraction=0.5), progress=False)
@@ -149,10 +156,41 @@ def test_rows_that_do_not_vary_begin_at_random(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
+def test_features_that_do_not_vary_do_not_spoil_the_map():
+    angle = 6.2832 * torch.rand(400, generator=generator())
+    centres = torch.linspace(0, 6.2832, 7)[:-1]
+    x = (angle.unsqueeze(1) - centres).cos().exp()
+    x = x + 0.1 * torch.randn(x.shape, generator=generator(1))
+    constant = torch.tensor([5.0, -1.0]).expand(400, 2)
+    config = VAE(
+        manifold="circle", likelihood="gaussian-learned", epochs=8,
+        encoder_hidden=(64,), decoder_hidden=(64,), device="cpu",
+    )  # fmt: skip
+    dataset = data.from_array(torch.cat([x, constant], 1))
+    begun = starter(config.replace(start="components"), _of_eight, lambda: dataset.train)(config)
+    assert (begun.output.linear.weight[6:] == 0).all()
+    assert (begun.output.linear.weight[:6] != 0).any(1).all()
+    trained = run.train(config, dataset=dataset, progress=False)
+    M = manifolds.parse("circle")
+    found = torch.from_numpy(trained.encode(torch.cat([x, constant], 1))["points"])
+    assert metrics.align(M, found, M.from_angles(angle.unsqueeze(-1))).mean_distance < 0.3
+
+
+def _of_eight(config: VAE) -> DeltaVAE:
+    return build_model(config.replace(posterior="heat-kernel"), (8,))
+
+
+def test_what_is_missing_does_not_make_a_feature_vary():
+    nan = float("nan")
+    x = torch.tensor([[1.0, nan, 0.0], [nan, 2.0, 1.0], [1.0, 2.0, 2.0]])
+    floor = LatentFree(likelihoods.LearnedGaussian(3, masks=True)).fit(x)
+    assert floor.varies.tolist() == [False, False, True]
+
+
 def test_a_run_of_before_there_was_a_choice_goes_on_as_it_was(tmp_path):
     dataset = data.from_array(torch.randn(40, 4))
     config = VAE(
-        encoder_hidden=(8,), decoder_hidden=(8,), epochs=1, restart_epochs=1, start="random",
+        encoder_hidden=(8,), decoder_hidden=(8,), epochs=1, start="random",
         likelihood="gaussian", device="cpu",
     )  # fmt: skip
     first = run.train(config, tmp_path, dataset=dataset, progress=False)
@@ -216,7 +254,7 @@ def test_components_are_not_those_of_gaps_exposure_or_covariates():
     )  # fmt: skip
     config = VAE(
         manifold="circle", likelihood="poisson", encoder_hidden=(64,), decoder_hidden=(16,),
-        lr=1e-9, epochs=1, restart_epochs=1, device="cpu",
+        lr=1e-9, epochs=1, device="cpu",
     )  # fmt: skip
     trained = run.train(config, dataset=dataset, progress=False)
     assert trained.config.start == "components"

@@ -257,7 +257,7 @@ def test_one_row_cannot_be_split():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("kind", ["none", "range", "standard", "max"])
+@pytest.mark.parametrize("kind", ["none", "range", "standard", "robust", "max"])
 def test_invert_undoes_apply(kind, dtype):
     x = torch.randn(50, 3, 2, generator=torch.Generator().manual_seed(0)).to(dtype) * 7 + 3
     scaling = d.Scaling.fit(kind, x)
@@ -279,6 +279,25 @@ def test_each_kind_does_what_it_says():
     torch.testing.assert_close(y.square().mean(0), torch.ones(2))
 
 
+def test_the_robust_scaling_leaves_outliers_out():
+    x = 3 + 2 * torch.randn(4000, 70, generator=torch.Generator().manual_seed(0))
+    spoilt = x.clone()
+    spoilt[::500] = 1e6
+    scaling = d.Scaling.fit("robust", spoilt)
+    torch.testing.assert_close(scaling.shift, torch.full((70,), 3.0).double(), rtol=0, atol=0.2)
+    torch.testing.assert_close(scaling.scale, torch.full((70,), 2.0).double(), rtol=0.1, atol=0)
+    quartiles = torch.quantile(spoilt.double(), torch.tensor([0.25, 0.75]).double(), 0)
+    torch.testing.assert_close(scaling.scale, (quartiles[1] - quartiles[0]) / 1.3489795003921634)
+
+
+def test_the_robust_scaling_of_values_half_of_which_are_alike_is_of_the_others():
+    x = torch.zeros(100, 2)
+    x[:10, 0] = 4.0
+    scaling = d.Scaling.fit("robust", x)
+    assert scaling.shift.tolist() == [0.0, 0.0]
+    torch.testing.assert_close(scaling.scale, torch.tensor([1.2, 1.0]).double())
+
+
 def test_the_standard_scaling_is_exact_on_a_large_mean_over_several_chunks():
     x = 1e5 + torch.randn(10_000, 2, generator=torch.Generator().manual_seed(0))
     scaling = d.Scaling.fit("standard", x)
@@ -297,7 +316,7 @@ def test_what_has_no_spread_keeps_its_unit():
         assert d.Scaling.fit(kind, torch.zeros(3, 2)).apply(torch.ones(2)).equal(torch.ones(2))
 
 
-@pytest.mark.parametrize("kind", ["none", "range", "standard", "max"])
+@pytest.mark.parametrize("kind", ["none", "range", "standard", "robust", "max"])
 def test_scalings_are_saved_and_loaded_as_plain_weights(tmp_path, kind):
     scaling = d.Scaling.fit(kind, torch.randn(20, 4))
     torch.save(scaling.state_dict(), tmp_path / "scaling.pt")

@@ -218,7 +218,7 @@ def test_a_feature_without_any_value_is_refused():
         d.Dataset("a", torch.tensor([[math.nan]]), torch.ones(1, 1), *[torch.arange(1)] * 2)
 
 
-@pytest.mark.parametrize("kind", ["none", "range", "standard", "max", "overall"])
+@pytest.mark.parametrize("kind", ["none", "range", "standard", "robust", "max", "overall"])
 def test_scalings_are_fitted_to_what_is_there(kind):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(400, 3, generator=generator) * torch.tensor([1.0, 5.0, 0.2]) + 7

@@ -9,7 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from manifold_ae import data, run
+from manifold_ae import data, metrics, run
 from manifold_ae.cli.main import main
 from manifold_ae.experiments import VAE
 from manifold_ae.models import likelihoods
@@ -72,6 +72,42 @@ def test_seeds_are_consistent_with_each_other_unasked(folder: Path) -> None:
     assert "seed 5: 90 % regions" in said
     kept = json.loads((folder / "group" / "metrics.json").read_text())
     assert kept["consistency"]["runs"] == ["this run seed 5", "this run seed 6"]
+
+
+def test_answers_are_kept_until_they_are_asked_for_again(folder: Path) -> None:
+    assert evaluate(folder / "one", "--cosmoothing")[0] == 0
+    path = folder / "one" / "metrics.json"
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps(kept | {"topology": {"captured": True}}))
+    code, said = evaluate(folder / "one", "--num-samples", 3)
+    assert code == 0 and "Features from the others" not in said
+    again = json.loads(path.read_text())
+    assert again["cosmoothing"] == kept["cosmoothing"]
+    assert again["topology"] == {"captured": True}
+    assert again["num_samples"] == 3
+    # Those of the model after fewer epochs are those of another.
+    path.write_text(json.dumps(again | {"epochs": 1}))
+    assert evaluate(folder / "one")[0] == 0
+    assert "cosmoothing" not in json.loads(path.read_text())
+
+
+def test_the_topology_of_every_seed_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a stand-in for homology, which is an extra."""
+
+    def topology(self: run.VAERun) -> metrics.Topology:
+        return metrics.Topology(self.config.seed == 5, f"seed is {self.config.seed}", {})
+
+    monkeypatch.setattr(run.VAERun, "topology", topology)
+    code, said = evaluate(folder / "group", "--topology")
+    assert code == 0, said
+    assert "seed 5: seed is 5" in said and "seed 6: seed is 6" in said
+    kept = json.loads((folder / "group" / "metrics.json").read_text())["topology"]
+    assert {name: own["captured"] for name, own in kept.items()} == {
+        "seed 5": True,
+        "seed 6": False,
+    }
+    with pytest.raises(ValueError, match=r"is of one seed: .*run\.ask\(.*topology=True"):
+        run.load(folder / "group", device="cpu").topology()
 
 
 @pytest.mark.parametrize(

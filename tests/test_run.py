@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from manifold_ae import run
+from manifold_ae import data, run
 from manifold_ae.experiments import VAE
+from manifold_ae.run import seeds
 
 SMALL = VAE(
     epochs=3, batch_size=256, encoder_hidden=(16, 16, 16), decoder_hidden=(16, 16), num_samples=5
@@ -178,3 +180,74 @@ def test_what_does_not_fit_is_refused_before_training(tmp_path):
     with pytest.raises(ValueError, match="scaling"):
         run.train(SMALL.replace(likelihood="poisson", scaling="range"), tmp_path / "d")
     assert not any(path.exists() for path in (tmp_path / "b", tmp_path / "d"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data_dir": "mnist"}, "data_dir = 'mnist': data = 'digits' reads nothing there"),
+        ({"steps_per_epoch": 7}, "steps_per_epoch = 7: an epoch is once through the 1438 rows"),
+        ({"restart_epochs": 3}, "restart_epochs = 3: there are no trials; take restarts = 8"),
+        ({"walk_steps": 20}, "walk_steps = 20: posterior = 'heat-kernel' takes no walk"),
+        ({"validation_fraction": 0.2}, "validation_fraction = 0.2: no rows are held out"),
+    ],
+)
+def test_values_that_nothing_would_look_at_are_refused(changes, message, tmp_path, monkeypatch):
+    config = SMALL.replace(**changes)
+    for refused in (lambda: run.train(config, tmp_path / "run"), lambda: run.describe(config)):
+        with pytest.raises(ValueError, match=message):
+            refused()
+    assert not (tmp_path / "run").exists()
+    # Runs that were begun with such a value are read, and go on.
+    with monkeypatch.context() as older:
+        older.setattr(run.delta_vae, "check_heeded", lambda *_: None)
+        begun = run.train(config.replace(epochs=1), tmp_path / "run")
+    assert run.load(tmp_path / "run").config == begun.config
+    assert run.train(begun.config, tmp_path / "run", resume=True).history == begun.history
+
+
+def test_values_that_are_looked_at_are_taken():
+    small = SMALL.replace(
+        epochs=1, device="cpu", data="torus", likelihood="gaussian", num_samples=1
+    )
+    for changes in (
+        {"steps_per_epoch": 1, "walk_steps": 2, "posterior": "random-walk"},
+        {"translations": "fixed", "patience": 1, "validation_fraction": 0.5},
+    ):
+        run.describe(small.replace(manifold="torus:2", **changes))
+    run.describe(SMALL.replace(restarts=2, restart_epochs=1))
+
+
+def test_one_test_row_has_no_standard_error(tmp_path):
+    x = torch.randn(21, 4, generator=torch.Generator().manual_seed(0))
+    one = data.from_array(x, test_fraction=0.05)
+    assert len(one.test) == 1
+    config = VAE(
+        manifold="circle", encoder_hidden=(4,), decoder_hidden=(4,), epochs=1, num_samples=2,
+        device="cpu",
+    )  # fmt: skip
+    trained = run.train(config, tmp_path / "run", dataset=one)
+    found = trained.finish()
+    assert not [name for name in found if name.endswith("_se")]
+    assert "±" not in trained.table(found)
+    assert all(map(math.isfinite, strict_json(tmp_path / "run" / "metrics.json").values()))
+    group = run.train(config.replace(seeds=2), tmp_path / "group", dataset=one)
+    assert "elbo" in group.table(group.finish())
+
+
+def test_numbers_that_are_not_finite_are_null_in_a_file(tmp_path):
+    content = {"a": math.inf, "b": [1.0, -math.inf], "c": {"d": (math.nan, None, "nan", True, 3)}}
+    run.write_json(tmp_path / "a.json", content)
+    assert strict_json(tmp_path / "a.json") == {
+        "a": None,
+        "b": [1.0, None],
+        "c": {"d": [None, None, "nan", True, 3]},
+    }
+    assert seeds.spread([1.0, math.inf]) == {"mean": math.inf, "sd": None}
+
+
+def strict_json(path):
+    def refuse(name):
+        raise AssertionError(f"{path} holds {name}, which is no JSON")
+
+    return json.loads(path.read_text(), parse_constant=refuse)

@@ -11,8 +11,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from manifold_ae import data, run
+from manifold_ae import data, manifolds, metrics, run
 from manifold_ae.cli.main import main
+from manifold_ae.data import Scaling
 from manifold_ae.experiments import VAE
 from manifold_ae.run import advice
 from manifold_ae.run.conditions import Conditions
@@ -220,6 +221,7 @@ def with_holes(x: np.ndarray) -> np.ndarray:
     [
         ("poisson", "none"),
         ("gaussian-learned", "standard"),
+        ("student-t", "robust"),
         ("gaussian", "range"),
         ("von-mises", "none"),
     ],
@@ -460,6 +462,64 @@ def test_patience_with_data_without_end_is_refused():
         VAE(validation_fraction=1.0)
 
 
+def test_an_elbo_that_is_no_bound_is_told():
+    exact = {"kl": 2.0, "mean_log_time": -3.0}
+    assert not advice.verdict(SMALL.replace(divergence="exact"), exact)
+    config = SMALL.replace(manifold="sphere:12", divergence="short-time")
+    (line,) = advice.verdict(config, exact)
+    assert "no bound" in line and "up to times of 0.083 (log t = -2.5)" in line
+    # Beside what else there is to tell.
+    assert len(advice.verdict(config, exact | {"kl": 0.0})) == 2
+
+
+# ---- outliers -------------------------------------------------------------------------------
+
+
+def spoilt(n: int = 400) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of cells tuned to an angle, three in a thousand of whose values are far out."""
+    rng = np.random.default_rng(0)
+    angle = rng.uniform(0, 2 * np.pi, n)
+    centres = np.linspace(0, 2 * np.pi, 8, endpoint=False)
+    x = np.exp(np.cos(angle[:, None] - centres)) + 0.1 * rng.normal(size=(n, 8))
+    x = np.where(rng.uniform(size=x.shape) < 0.003, 1e4 * rng.normal(size=x.shape), x)
+    return torch.from_numpy(x).float(), torch.from_numpy(angle).float()
+
+
+def test_outliers_do_not_spoil_the_map_of_a_model_that_is_made_for_them():
+    x, angle = spoilt()
+    config = SMALL.replace(
+        likelihood="student-t", epochs=10, encoder_hidden=(64,), decoder_hidden=(64,)
+    )
+    trained = run.train(config, dataset=data.from_array(x))
+    clean = x.abs().amax(1) < 100
+    points = torch.from_numpy(trained.encode(x[clean])["points"])
+    M = trained.model.manifold
+    found = metrics.align(M, points, M.from_angles(angle[clean].unsqueeze(-1)))
+    assert found.mean_distance < 0.2
+
+
+def test_outliers_under_a_gaussian_are_told():
+    dataset = data.from_array(spoilt(2000)[0])
+    config = SMALL.replace(likelihood="gaussian-learned", scaling="standard")
+    scaling = Scaling.fit("standard", dataset.train)
+    line = advice.outliers(config, dataset, scaling)
+    assert "standard deviations from the mean" in line and "--likelihood student-t" in line
+    assert line in advice.before(config, dataset, scaling)
+    robust = Scaling.fit("robust", dataset.train)
+    assert not advice.outliers(
+        config.replace(likelihood="student-t", scaling="robust"), dataset, robust
+    )
+    normal = data.from_array(torch.randn(2000, 8))
+    assert not advice.outliers(config, normal, Scaling.fit("standard", normal.train))
+
+
+def test_a_run_of_before_the_robust_scaling_goes_on_as_it_was(tmp_path):
+    dataset = data.from_array(spoilt(80)[0])
+    config = SMALL.replace(likelihood="student-t", epochs=1)
+    run.train(config.replace(scaling="standard"), tmp_path, dataset=dataset)
+    assert run.train(config, tmp_path, dataset=dataset, resume=True).config.scaling == "standard"
+
+
 # ---- advice ---------------------------------------------------------------------------------
 
 
@@ -475,6 +535,10 @@ def test_few_rows_are_told(caplog):
     )
     assert not advice.few_rows(config, many)
     assert advice.few_rows(config.replace(manifold="torus:2"), many)
+    # Posteriors are not refined everywhere.
+    assert "--refined" in advice.few_rows(config.replace(manifold="sphere:3"), dataset)
+    for name in ("sphere:12", "so3*embedded-torus"):
+        assert "--refined" not in advice.few_rows(config.replace(manifold=name), dataset)
 
 
 def test_a_column_of_time_stamps_among_the_values_is_told(tmp_path):
@@ -634,8 +698,10 @@ def test_a_nuisance_beside_an_angle_trains_on_counts(tmp_path):
 
 def test_the_circle_has_one_name():
     help_text = " ".join(invoke("train", "vae", "--help").split())
-    assert "circle is the name of S¹: sphere:1, torus:1 and projective:1 are the same" in help_text
-    assert "sphere:1, torus:1 and projective:1 are the same space" in invoke("list", "manifolds")
+    assert "circle is the name of S¹: sphere:1 and torus:1 are the same space" in help_text
+    assert "projective:1 a circle of half its length" in help_text
+    assert "sphere:1 and torus:1 are the same space" in invoke("list", "manifolds")
+    assert manifolds.parse("projective:1").volume == manifolds.parse("circle").volume / 2
     listed = invoke("list", "likelihoods")
     assert all(name in listed for name in ("student-t", "negative-binomial", "von-mises"))
 

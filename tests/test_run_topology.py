@@ -16,18 +16,18 @@ from manifold_ae.experiments import VAE, Diffusion
 TINY = VAE(
     epochs=1,
     batch_size=64,
-    steps_per_epoch=3,
     encoder_hidden=(16, 16),
     decoder_hidden=(16,),
     num_samples=2,
     device="cpu",
 )
+DRAWN = TINY.replace(steps_per_epoch=3)
 TORUS = manifolds.FlatTorus(2)
 
 
 @pytest.fixture(scope="module")
 def translations(tmp_path_factory) -> run.VAERun:
-    config = TINY.replace(manifold="torus:2", data="torus", likelihood="gaussian")
+    config = DRAWN.replace(manifold="torus:2", data="torus", likelihood="gaussian")
     trained = run.train(config, tmp_path_factory.mktemp("topology") / "torus")
     trained.save({})
     return trained
@@ -77,7 +77,7 @@ def poses(f: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(("change", "good"), [(lambda R: R.mT, True), (lambda R: R @ R, False)])
 def test_oracle_encoders_of_poses(change, good, monkeypatch):
-    trained = run.train(TINY.replace(manifold="so3", data="poses", order=2))
+    trained = run.train(DRAWN.replace(manifold="so3", data="poses", order=2))
     monkeypatch.setattr(trained, "encode", lambda x: {"points": change(poses(x)).float().numpy()})
     found = trained.topology(points=512)
     assert found.captured is good, found.words
@@ -121,7 +121,7 @@ def test_data_with_gaps_are_asked_by_the_values_that_there_are(tmp_path):
 
 
 def test_latents_of_another_shape_than_the_factors(tmp_path):
-    config = TINY.replace(data="torus", likelihood="gaussian")
+    config = DRAWN.replace(data="torus", likelihood="gaussian")
     on_sphere = run.train(config).topology(points=256)
     assert on_sphere.captured is False
     assert "FlatTorus(2)" in on_sphere.words

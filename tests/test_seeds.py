@@ -99,6 +99,13 @@ def test_commands_understand_the_folder(group, tmp_path):
     assert [Path(path) for path in made if path.endswith(".npy")] == [
         folder / f"seed-{seed}" / "samples.npy" for seed in SEEDS
     ]
+    there = tmp_path / "new" / "folder"
+    made = call("sample", str(folder), "-n", "3", "-o", str(there / "some.npy")).split()
+    assert [Path(path) for path in made if path.endswith(".npy")] == [
+        there / f"seed-{seed}" / "some.npy" for seed in SEEDS
+    ]
+    assert np.load(there / "seed-5" / "some.npy").shape == (3, 8, 8)
+    assert not (folder / "seed-5" / "some.npy").exists()
     figures = [folder / "seed-4" / "figures" / "curves.png", folder / "figures" / "curves.png"]
     for figure in figures:
         figure.unlink()

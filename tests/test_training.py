@@ -298,7 +298,6 @@ TINY = {
     "encoder_hidden": [16],
     "decoder_hidden": [16],
     "epochs": 5,
-    "restart_epochs": 2,
     "device": "cpu",
 }
 
@@ -341,7 +340,7 @@ def test_a_killed_run_goes_on_as_if_never_stopped(tmp_path, one_thread, restarts
     from manifold_ae import run
     from manifold_ae.experiments import VAE
 
-    config = TINY | {"restarts": restarts}
+    config = TINY | ({"restarts": restarts, "restart_epochs": 2} if restarts > 1 else {})
     killed = subprocess.run(
         [sys.executable, "-c", KILLED.format(
             calls=calls, config=config, folder=str(tmp_path / "killed")
@@ -471,6 +470,27 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         write_aside(path, fail)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of files are of POSIX")
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    """Under a limit on the size of files, which fails a write as a full disk does."""
+    import resource
+
+    path = tmp_path / "checkpoint.pt"
+    Checkpoint(1, {}, {}, [], {}).save(path)
+    large = Checkpoint(2, {"weight": torch.randn(500_000)}, {}, [], {})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"what was saved before is kept.*checkpoint.pt"):
+            large.save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert Checkpoint.load(path).epoch == 1
+    assert list(tmp_path.iterdir()) == [path]
+    large.save(path)
+    assert Checkpoint.load(path).epoch == 2
 
 
 @pytest.mark.skipif(os.name != "posix", reason="an open file can be replaced on POSIX alone")

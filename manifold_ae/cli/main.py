@@ -12,6 +12,9 @@ from manifold_ae.cli.select import select
 from manifold_ae.cli.train import train
 from manifold_ae.experiments import HAE, VAE, Diffusion, Select
 
+#: What a command that was stopped goes on by, of those that save what is done.
+GOES_ON = {"train": "--resume", "select": "--resume", "reproduce": "the same command"}
+
 
 class _Group(click.Group):
     """Turns the errors that a user can mend into one line, without a traceback."""
@@ -26,9 +29,9 @@ class _Group(click.Group):
                 raise
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
-            raise click.ClickException(
-                "stopped; what was saved is kept, and --resume goes on from there"
-            ) from None
+            again = GOES_ON.get(ctx.invoked_subcommand or "")
+            kept = f"; what was saved is kept, and {again} goes on from there" if again else ""
+            raise click.ClickException(f"stopped{kept}") from None
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -103,22 +106,19 @@ def evaluate(
     from manifold_ae import run
 
     loaded = run.load(folder, device=device)
-    verdict = loaded.topology() if topology else None
     answers = run.ask(
         loaded,
+        topology=topology,
         coverage=run.read_truth(coverage) if coverage else coverage is not None,
         others={str(other): run.load(other, device=device) for other in others},
         off=off,
         hold_out=hold_out,
     )
     metrics = loaded.evaluate(num_samples=num_samples, progress=True)
-    if verdict is not None:
-        metrics["topology"] = verdict.record()
+    metrics |= run.answered_before(folder, metrics)
     metrics |= {name: answer.record for name, answer in answers.items()}
     run.write_json(folder / "metrics.json", metrics)
     click.echo(loaded.table(metrics))
-    if verdict is not None:
-        click.echo(verdict.words)
     for answer in answers.values():
         click.echo(answer.words)
 
@@ -197,7 +197,12 @@ def plot(folder: Path, device: str) -> None:
 @_RUN
 @click.option("-n", "count", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--seed", default=0, show_default=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: RUN/samples.npy]")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="PATH.npy; of several seeds, in folders seed-S beside it.  [default: RUN/samples.npy]",
+)
 @click.option("--calls", type=click.IntRange(1), help="Steps, of a diffusion model.")
 @click.option("--eta", type=click.FloatRange(0), help="η of its steps: 0 for none of new noise.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")

@@ -63,7 +63,7 @@ ABOUT: dict[str, dict[str, Any]] = {
     },
     "test_fraction": {"help": "Part of the rows that is held out."},
     "likelihood": {"help": "Observation model; see `list likelihoods`."},
-    "scaling": {"help": "none, range, standard or max."},
+    "scaling": {"help": "none, range, standard, robust or max."},
     "network": {"type": click.Choice(NETWORKS), "help": "Encoder and decoder."},
     "padding": {"type": click.Choice(PADDINGS), "help": "Border, for --network conv."},
     "batch_size": {"help": "Batch size."},

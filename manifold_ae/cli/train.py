@@ -86,9 +86,9 @@ def _vae_options(command: Option) -> Option:
         [
             field(
                 "manifold",
-                help="Latent space; see `list manifolds`. circle is the name of S¹: sphere:1, "
-                "torus:1 and projective:1 are the same space. torus:1*euclidean:1 is an angle and "
-                "a nuisance beside it.",
+                help="Latent space; see `list manifolds`. circle is the name of S¹: sphere:1 and "
+                "torus:1 are the same space, projective:1 a circle of half its length. "
+                "torus:1*euclidean:1 is an angle and a nuisance beside it.",
             ),
             field("data", help="digits, mnist, torus, poses, or PATH.npy, PATH.npz, PATH.csv."),
             data_folder(),

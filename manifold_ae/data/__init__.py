@@ -10,7 +10,7 @@ A new data set is a file beside this one, with a function under `register`, and 
 
 from . import worlds
 from .arrays import check_counts, open_array, read_array
-from .base import Dataset, load, names, options, register
+from .base import Dataset, load, names, options, register, takes_folder
 from .batches import Fresh, Repeated, Shuffled, Together
 from .columns import Columns
 from .diffusion import diffusion_traces
@@ -81,5 +81,6 @@ __all__ = [
     "simulate",
     "split_random",
     "split_rows",
+    "takes_folder",
     "worlds",
 ]

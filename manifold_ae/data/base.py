@@ -219,6 +219,15 @@ def options(spec: str | os.PathLike[str]) -> dict[str, Any]:
     return {name: default for name, default in own.items() if name not in COMMON}
 
 
+def takes_folder(spec: str | os.PathLike[str]) -> bool:
+    """Whether a data set comes in files, for which `load` takes a `data_dir`.
+
+    Raises:
+        ValueError: If there is no such data set.
+    """
+    return "data_dir" in _find(spec)[0].options
+
+
 def load(
     spec: str | os.PathLike[str],
     *,

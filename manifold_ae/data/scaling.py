@@ -15,6 +15,10 @@ from ._checks import one_of
 from .columns import MISSING
 
 _CHUNK = 4096
+#: Columns that are sorted at once.
+_COLUMNS = 64
+#: Between the quartiles of a normal law of standard deviation 1.
+_NORMAL_QUARTILES = 1.3489795003921634
 
 ValueRange = tuple[float, float] | None
 _Fit = Callable[[Tensor, ValueRange], tuple[Tensor, Tensor]]
@@ -60,6 +64,25 @@ def _standard(x: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
     return mean, torch.where(constant, 0.0, (squares / count).sqrt())
 
 
+def _robust(x: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
+    flat = x.flatten(1)
+    parts = [_quartiles(part.cpu().double()) for part in flat.split(_COLUMNS, 1)]
+    low, middle, high = torch.cat(parts, 1).reshape(3, *x.shape[1:])
+    spread = (high - low) / _NORMAL_QUARTILES
+    # where half of all values are alike, the others still vary
+    return middle, torch.where(spread == 0, _standard(x, value_range)[1], spread)
+
+
+def _quartiles(x: Tensor) -> Tensor:
+    """Quartiles of every column of x `(n, k)`, without its NaN, linear between values: `(3, k)`."""
+    # torch.nanquantile takes no more than 2^24 values; NaN are sorted last
+    ordered, count = x.sort(0).values, (~x.isnan()).sum(0)
+    places = torch.tensor([[0.25], [0.5], [0.75]], dtype=torch.float64) * (count - 1)
+    below = places.floor().long()
+    above = torch.minimum(below + 1, count - 1)
+    return ordered.gather(0, below).lerp(ordered.gather(0, above), places - below)
+
+
 def _overall(x: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
     # what features have in common: the mean of their means, and of their variances about it
     mean, spread = _standard(x, value_range)
@@ -71,6 +94,7 @@ KINDS: dict[str, _Fit] = {
     "none": _none,
     "range": _range,
     "standard": _standard,
+    "robust": _robust,
     "max": _max,
     "overall": _overall,
 }
@@ -82,8 +106,10 @@ class Scaling:
 
     Arguments:
         kind: `"none"`; `"range"`, to [0, 1]; `"standard"`, each feature to mean 0 and standard
-            deviation 1; `"max"`, to a greatest magnitude of 1; `"overall"`, all values together to
-            mean 0 and standard deviation 1, so that a pixel that hardly varies is not blown up.
+            deviation 1; `"robust"`, each feature to median 0 and as far between its quartiles as
+            a normal law of standard deviation 1 is, whatever outliers there are; `"max"`, to a
+            greatest magnitude of 1; `"overall"`, all values together to mean 0 and standard
+            deviation 1, so that a pixel that hardly varies is not blown up.
         shift: Subtracted first, with shape `()` or the shape of one value, float64.
         scale: Divided by then, with shape `()` or the shape of one value, float64.
 
@@ -113,7 +139,8 @@ class Scaling:
         What has no spread (a constant feature, data that are all zero) keeps its unit: scale 1.
 
         Arguments:
-            kind: `"none"`, `"range"`, `"standard"`, `"max"` or `"overall"`.
+            kind: One of `KINDS`: `"none"`, `"range"`, `"standard"`, `"robust"`, `"max"`,
+                `"overall"`.
             train: The training part, with shape `(n, *shape)`.
             value_range: The least and greatest value possible. `"range"` maps these to 0 and 1, and
                 takes the least and the greatest of `train` if they are not known.

@@ -127,7 +127,7 @@ class VAE(Configuration):
             "network": NETWORKS,
             "padding": PADDINGS,
             "precision": ("32-true", "bf16-mixed", "16-mixed"),
-            "scaling": ("auto", "none", "range", "standard", "max"),
+            "scaling": ("auto", "none", "range", "standard", "robust", "max"),
             "lr_schedule": ("auto", *COURSES),
         }
         positive = (

@@ -44,7 +44,7 @@ _SPECIFICATIONS: dict[str, tuple[Callable[..., Manifold], bool, str]] = {
     "circle": (
         lambda: FlatTorus(1),
         False,
-        "S¹: one angle; sphere:1, torus:1 and projective:1 are the same space",
+        "S¹: one angle; sphere:1 and torus:1 are the same space",
     ),
     "embedded-torus": (EmbeddedTorus, False, "torus of revolution in ℝ³, of radii 3 and 0.6"),
     "euclidean": (Euclidean, True, "ℝᵈ, the latent space of a standard VAE"),
@@ -52,7 +52,7 @@ _SPECIFICATIONS: dict[str, tuple[Callable[..., Manifold], bool, str]] = {
     "projective": (
         RealProjective,
         True,
-        "ℝPᵈ: axes without a sign, Sᵈ with x ~ −x; projective:1 is the circle",
+        "ℝPᵈ: axes without a sign, Sᵈ with x ~ −x; projective:1 is a circle of half the length",
     ),
     "so3": (SO3, False, "SO(3): poses, rotations of space"),
     "sphere": (Sphere, True, "Sᵈ: directions; sphere:1 is the circle"),

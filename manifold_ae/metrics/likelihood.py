@@ -42,8 +42,8 @@ def evaluate_bound(
     ``elbo``, ``kl`` and ``mse`` come from the model's own ``elbo``: from the exact posterior where
     it can be sampled, so that with an exact KL the ELBO is a bound however the model was trained.
     ``log_likelihood`` is the importance-sampled estimate from ``num_samples`` samples. ``elbo_se``
-    and ``log_likelihood_se`` are standard errors over the observations. Further terms of ``elbo``
-    are averaged likewise.
+    and ``log_likelihood_se`` are standard errors over the observations, of which a single one has
+    none. Further terms of ``elbo`` are averaged likewise.
 
     Arguments:
         given: what else is known of the observations, ``covariates`` and ``exposure``, a row each.
@@ -64,7 +64,6 @@ def evaluate_bound(
     bar.close()
     values = {name: torch.cat(parts) for name, parts in collected.items()}
     result = {name: value.mean().item() for name, value in values.items()}
-    for name in ("elbo", "log_likelihood"):
-        spread = values[name].std().item() if len(x) > 1 else math.nan
-        result[f"{name}_se"] = spread / math.sqrt(len(x))
+    for name in ("elbo", "log_likelihood") if len(x) > 1 else ():
+        result[f"{name}_se"] = values[name].std().item() / math.sqrt(len(x))
     return result

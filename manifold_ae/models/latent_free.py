@@ -4,6 +4,7 @@ Without covariates every observation has one law; with them the law is a functio
 """
 
 import copy
+import math
 from typing import Any
 
 import torch
@@ -44,6 +45,8 @@ class LatentFree(nn.Module):
             layer = likelihood.output_layer(1)
             output = torch.zeros_like(layer(torch.zeros(1)), dtype=torch.float64, device=device)
         self.output = nn.Parameter(output)
+        #: Whether each value of the observations fitted to varies, of the shape ``event_shape``.
+        self.varies: Tensor = torch.ones(likelihood.event_shape, dtype=torch.bool)
 
     def fit(
         self, x: Tensor, exposure: Tensor | None = None, *, tolerance: float = TOLERANCE
@@ -59,6 +62,9 @@ class LatentFree(nn.Module):
         """
         x, exposure = x.double(), None if exposure is None else exposure.double()
         self.to(x.device)
+        # What is missing neither varies nor keeps a feature from it.
+        least = x.nan_to_num(math.inf, math.inf, -math.inf).amin(0)
+        self.varies = x.nan_to_num(-math.inf, math.inf, -math.inf).amax(0) > least
         optimizer = torch.optim.LBFGS(
             list(self.parameters()),
             max_iter=EVALUATIONS,

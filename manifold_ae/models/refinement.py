@@ -27,7 +27,14 @@ from manifold_ae.distributions import HeatKernel
 from manifold_ae.manifolds import Euclidean, Manifold, Product
 from manifold_ae.models.delta_vae import DeltaVAE
 
-__all__ = ["WeightedPosterior", "posterior_on_grid", "refine", "rows_at_once", "variance_about"]
+__all__ = [
+    "WeightedPosterior",
+    "can_refine",
+    "posterior_on_grid",
+    "refine",
+    "rows_at_once",
+    "variance_about",
+]
 
 #: Parts of the proposal that come from the prior and from the wide kernel, and its variance.
 FROM_PRIOR, FROM_WIDE, WIDE = 0.2, 0.3, 6.0
@@ -111,6 +118,21 @@ def refine(
         if k < rounds - 1:
             time = variance_about(M, points, weights, loc).clamp(1e-6, LONGEST).to(loc.dtype)
     return WeightedPosterior(M, loc, points, weights)
+
+
+@torch.no_grad()
+def can_refine(manifold: Manifold) -> bool:
+    """Whether ``refine`` takes models on a manifold, tried at one point."""
+    point = manifold.base_point().unsqueeze(0)
+    near = HeatKernel(manifold, point, torch.full((1, *manifold.time_shape), 0.01))
+    try:
+        drawn = near.sample((1,), generator=torch.Generator().manual_seed(0))
+        near.log_prob(drawn)
+        weights = torch.ones(1, 1, dtype=drawn.dtype)
+        variance_about(manifold, drawn, weights, _mean(manifold, drawn, weights, point))
+    except NotImplementedError:
+        return False
+    return True
 
 
 def rows_at_once(model: DeltaVAE, num_samples: int = 500) -> int:

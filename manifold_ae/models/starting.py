@@ -12,7 +12,9 @@ as covariance: a loop of data winds about the origin as a rule, and no direction
 
 The decoder begins at the model without a latent, with the output that fits all data best as the
 bias of its last layer. While it has yet to learn the mean of the data, the latent is only noise to
-it, and the posterior's time may grow until nothing is left of the latent.
+it, and the posterior's time may grow until nothing is left of the latent. A feature that does not
+vary in the data begins with the bias alone: its fitted noise is tiny, and under it random weights
+would outweigh all that the others tell.
 """
 
 from collections.abc import Callable
@@ -83,13 +85,17 @@ def features_of(model: Any, encode: Callable[[], Any]) -> Tensor:
 def begin_at(model: Any, floor: LatentFree) -> None:
     """Let a model's output begin at that of a model without a latent, and its likelihood too.
 
+    Weights of features that do not vary in what that model was fitted to begin at zero.
+
     Arguments:
         model: a ``DeltaVAE`` with the same likelihood.
     """
-    bias = model.output.linear.bias
+    weight, bias = model.output.linear.weight, model.output.linear.bias
     # Of a picture's layer the bias is that of all pixels of a channel.
     values = floor.output.reshape(len(bias), -1).mean(1)
     bias.copy_(values.to(bias))
+    varies = floor.varies.expand(floor.output.shape).reshape(len(bias), -1).any(1)
+    weight[~varies.to(weight.device)] = 0.0
     model.likelihood.load_state_dict(
         {name: value.to(bias.dtype) for name, value in floor.likelihood.state_dict().items()}
     )

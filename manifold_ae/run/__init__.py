@@ -17,7 +17,7 @@ from manifold_ae.run.base import Run
 from manifold_ae.run.delta_vae import VAERun
 from manifold_ae.run.diffusion import DiffusionRun
 from manifold_ae.run.evaluation.calibration import Calibration, calibrate, regions
-from manifold_ae.run.evaluation.questions import ask, compare, read_truth
+from manifold_ae.run.evaluation.questions import answered_before, ask, compare, read_truth
 from manifold_ae.run.evaluation.scores import cosmoothing, off_manifold
 from manifold_ae.run.files import read_checkpoint, save_arrays, save_table, write_json
 from manifold_ae.run.homomorphism import HAERun
@@ -35,6 +35,7 @@ __all__ = [
     "SeedsRun",
     "TraceData",
     "VAERun",
+    "answered_before",
     "ask",
     "calibrate",
     "collect",

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from manifold_ae import manifolds
-from manifold_ae.data import Dataset
+from manifold_ae.data import Dataset, Scaling
 from manifold_ae.experiments import VAE
 from manifold_ae.models.heads import TIME_RANGE
+from manifold_ae.models.refinement import can_refine
 
 __all__ = ["before", "say", "verdict"]
 
@@ -26,17 +27,25 @@ EMPTY = 0.05
 #: How near to the shortest time there is the mean log t may be.
 PINNED = 0.5
 
+#: Standard deviations beyond which a value is an outlier, whatever else the law of its feature.
+FAR = 20.0
+
 _LOGGER = logging.getLogger("manifold_ae")
 
 
-def before(config: VAE, dataset: Dataset) -> list[str]:
+def before(config: VAE, dataset: Dataset, scaling: Scaling) -> list[str]:
     """What can be told before training, a sentence or two each.
 
     Arguments:
         config: resolved: with the likelihood that will be used.
         dataset: with the rows that will be trained on.
+        scaling: of these rows.
     """
-    found = [few_rows(config, dataset), unlike_counts(config, dataset)]
+    found = [
+        few_rows(config, dataset),
+        unlike_counts(config, dataset),
+        outliers(config, dataset, scaling),
+    ]
     return [line for line in found if line]
 
 
@@ -49,8 +58,12 @@ def few_rows(config: VAE, dataset: Dataset) -> str:
     return (
         f"{len(dataset.train)} rows to train on are few for {config.manifold} (dimension "
         f"{manifold.dim}): below about {wanted}, networks learn noise by heart, and regions hold "
-        "less than they say; compare with principal components, try --patience 20, and let "
-        "encode --refined say where rows are and how sure that is"
+        "less than they say; compare with principal components, and try --patience 20"
+        + (
+            "; encode --refined says better where rows are and how sure that is"
+            if can_refine(manifold)
+            else ""
+        )
     )
 
 
@@ -72,6 +85,23 @@ def unlike_counts(config: VAE, dataset: Dataset) -> str:
     )
 
 
+def outliers(config: VAE, dataset: Dataset, scaling: Scaling) -> str:
+    """Words for values far beyond a feature's standard deviation under a Gaussian; else none."""
+    if not config.likelihood.startswith("gaussian") or config.scaling != "standard":
+        return ""
+    sizes = scaling.apply(dataset.train).abs().nan_to_num(0.0)
+    largest = sizes.max().item()
+    if largest <= FAR:
+        return ""
+    number = int((sizes > FAR).sum())
+    return (
+        f"{number} value(s) to train on lie more than {FAR:.0f} standard deviations from the mean "
+        f"of their feature, the farthest {largest:.0f}: under a Gaussian such outliers outweigh "
+        "all other values; take --likelihood student-t, or, if they are mistakes, make them NaN "
+        "and take --missing mask"
+    )
+
+
 def look_like_counts(x: Tensor) -> bool:
     """Whether values are whole, at least 0, and more than zeros and ones."""
     known = x[~torch.isnan(x)]
@@ -81,6 +111,22 @@ def look_like_counts(x: Tensor) -> bool:
 
 def verdict(config: VAE, metrics: Mapping[str, Any]) -> list[str]:
     """What the metrics of a trained model tell of its latents and of its likelihood."""
+    return [*no_bound(config), *_latents_and_likelihood(config, metrics)]
+
+
+def no_bound(config: VAE) -> list[str]:
+    """Words for an ELBO with the short-time formula in the place of its KL; else none."""
+    if config.divergence != "short-time":
+        return []
+    limit = manifolds.parse(config.manifold).short_time_limit
+    return [
+        "the KL is by the short-time formula, and with it the ELBO is no bound of the "
+        f"log-likelihood: the formula holds up to times of {limit:.2g} (log t = "
+        f"{math.log(limit):.2g}); compare models by log_likelihood"
+    ]
+
+
+def _latents_and_likelihood(config: VAE, metrics: Mapping[str, Any]) -> list[str]:
     if metrics.get("kl", math.inf) < EMPTY:
         return [
             f"the KL is {metrics['kl']:.2g} nats: latents carry no information, and where a row is "

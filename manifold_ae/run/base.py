@@ -65,6 +65,8 @@ class Run(ABC):
     ) -> list[Path]:
         """New observations as a ``.npy`` file, and a picture of them; the paths.
 
+        Missing folders are made.
+
         Raises:
             ValueError: for an option that samples of such a model do not have.
         """

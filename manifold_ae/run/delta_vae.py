@@ -15,7 +15,7 @@ from manifold_ae.models import DeltaVAE, likelihoods
 from manifold_ae.run import advice
 from manifold_ae.run.base import Run
 from manifold_ae.run.conditions import Conditions
-from manifold_ae.run.files import as_it_was, prepare_together
+from manifold_ae.run.files import as_it_was, begun_with, prepare_together
 from manifold_ae.run.fingerprint import fingerprint_of, known
 from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
 from manifold_ae.run.sequences import time_unit, windows_of
@@ -23,6 +23,7 @@ from manifold_ae.run.starting import STARTED, check_start, starter
 from manifold_ae.run.stopping import patience, validation
 from manifold_ae.run.support import check_observed, check_support, clocks
 from manifold_ae.run.trials import train_together
+from manifold_ae.run.unheeded import check_heeded
 from manifold_ae.run.vae_model import build_model, load_data, resolve, resolved_divergence
 from manifold_ae.run.vae_run import SCALED, VAERun, record, seen
 from manifold_ae.training import Checkpoint, Schedule, make_fabric
@@ -69,8 +70,13 @@ def train(
     progress: bool = False,
     dataset: Dataset | None = None,
     checkpoint_seconds: float = 10.0,
+    unheeded: str = "refuse",
 ) -> Run:
     """Train a ΔVAE as configured, and keep it in ``folder`` if one is given.
+
+    Arguments:
+        unheeded: ``"ignore"`` where values that nothing would look at are no mistake, since the
+            configuration is one of several that share them. Those of a run that goes on are none.
 
     Returns:
         A ``VAERun``; of several seeds, a ``SeedsRun``.
@@ -80,8 +86,10 @@ def train(
             one that was begun with other data.
     """
     dataset = load_data(config) if dataset is None else dataset
-    config = as_it_was(config, folder, BEFORE) if resume else config
+    config = _as_begun(config, folder) if resume else config
     config = resolve(config, dataset)
+    if unheeded == "refuse" and not resume:
+        check_heeded(config, dataset)
     fabric = make_fabric(config.device, config.precision, config.devices)
     training, held, scaling, conditions = _prepare(config, dataset)
     schedule = Schedule(config.lr, config.lr_schedule, config.kl_warmup)
@@ -113,7 +121,7 @@ def train(
 
     folder = prepare_together(fabric, folder, config, resume, complete)
     if fabric.is_global_zero:
-        advice.say([*clocks(dataset), *advice.before(config, training)])
+        advice.say([*clocks(dataset), *advice.before(config, training, scaling)])
     source = make_source(config, training, scaling, conditions, fabric)
     model, last = train_together(
         members_of(config),
@@ -169,10 +177,19 @@ def _prepare(config: VAE, dataset: Dataset) -> tuple[Dataset, Tensor | None, Sca
     return training, held, scaling, Conditions.fit(training.train_given)
 
 
+def _as_begun(config: VAE, folder: Path | None) -> VAE:
+    """A configuration to go on with; a scaling left to the likelihood is as that had it then."""
+    begun = begun_with(folder, VAE)
+    if begun is not None and config.scaling == "auto" and config.likelihood == begun.likelihood:
+        config = config.replace(scaling=begun.scaling)
+    return as_it_was(config, folder, BEFORE)
+
+
 def describe(config: VAE) -> str:
     """What ``train`` would do with a configuration, after one step of it; nothing is written."""
     dataset = load_data(config)
     config = resolve(config, dataset)
+    check_heeded(config, dataset)
     fabric = make_fabric(config.device, config.precision)
     training, held, scaling, conditions = _prepare(config, dataset)
     unit = time_unit(config, training)
@@ -194,7 +211,8 @@ def describe(config: VAE) -> str:
         f"{len(source)} steps an epoch, {len(source) * config.epochs:,} in all\n"
         + ("" if held is None else f"{len(held)} rows held out of training to stop by\n")
         + "".join(
-            f"warning: {line}\n" for line in (*clocks(dataset), *advice.before(config, training))
+            f"warning: {line}\n"
+            for line in (*clocks(dataset), *advice.before(config, training, scaling))
         )
         + seeds_line(config, build, source)
         + "first step: "

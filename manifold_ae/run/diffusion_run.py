@@ -181,6 +181,7 @@ class DiffusionRun(Run):
             with temporary.open("wb") as file:
                 np.save(file, self.scaling.invert(x).numpy())
 
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_aside(path, write)
         pictures = {"": self._samples(x), "-chain": self._path(chain)}
         paths = [path]

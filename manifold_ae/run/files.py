@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -130,9 +131,9 @@ def save_weights(path: Path, model: nn.Module, config: Configuration) -> None:
     """All parameters as safetensors, with the configuration as metadata."""
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
     metadata = {"format": "1", "config": config.to_toml()}
-    write_aside(
-        path, lambda temporary: safetensors.torch.save_file(weights, temporary, metadata=metadata)
-    )
+    # Its own writing to files tells of a full disk by no OSError.
+    content = safetensors.torch.save(weights, metadata=metadata)
+    write_aside(path, lambda temporary: temporary.write_bytes(content))
 
 
 def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -168,10 +169,19 @@ def save_table(path: Path, arrays: dict[str, np.ndarray]) -> None:
     write_aside(path, write)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """A JSON file, written aside and renamed."""
-    text = json.dumps(content, indent=2) + "\n"
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """A JSON file, written aside and renamed; numbers that are not finite are null there."""
+    text = json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
     write_aside(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _finite(value: Any) -> Any:
+    """Content with None for numbers that are not finite, for which JSON has no words."""
+    if isinstance(value, Mapping):
+        return {name: _finite(own) for name, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(own) for own in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def group_record(group: Group) -> Any:

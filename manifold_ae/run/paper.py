@@ -1,6 +1,7 @@
 """The tables of the ΔVAE paper, run by run; what is done stays done."""
 
 import json
+import math
 import multiprocessing
 import os
 import platform
@@ -153,7 +154,8 @@ def _carry_out(jobs: list[Job], folder: Path, workers: int, threads: int) -> Ite
 
 def _run(job: Job, folder: Path) -> None:
     where = folder / job.folder
-    trained = delta_vae.train(job.config, where, resume=(where / "config.toml").exists())
+    begun = (where / "config.toml").exists()
+    trained = delta_vae.train(job.config, where, resume=begun, unheeded="ignore")
     trained.finish()
 
 
@@ -260,7 +262,9 @@ def _row(
             row[name] = {"mean": mean, "sd": sd}
     for setting in SETTINGS:
         if (setting, manifold) in measured:
-            row[setting] = spread([entry[key] * factor for entry in measured[setting, manifold]])
+            # What is not finite is null in a file.
+            found = [entry[key] for entry in measured[setting, manifold]]
+            row[setting] = spread([math.nan if v is None else v * factor for v in found])
     return row
 
 

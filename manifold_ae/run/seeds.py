@@ -20,6 +20,7 @@ from torch import nn
 
 from manifold_ae import data
 from manifold_ae.experiments import Configuration
+from manifold_ae.metrics import Topology
 from manifold_ae.replicas import Replicas
 from manifold_ae.run.base import Run
 from manifold_ae.run.files import write_json
@@ -84,14 +85,27 @@ class SeedsRun(Run):
     def save_samples(
         self, n: int, path: Path, *, seed: int = 0, progress: bool = False, **options: Any
     ) -> list[Path]:
-        """New observations of every run, in its own folder under the name of ``path``."""
+        """New observations of every run, under the name of ``path`` in a folder ``seed-S`` there.
+
+        In the folder of the group these are the runs' own folders.
+        """
         return [
             made
-            for _, run in self.each()
+            for number, run in self.each()
             for made in run.save_samples(
-                n, run._own_folder() / path.name, seed=seed, progress=progress, **options
+                n,
+                path.parent / f"seed-{number}" / path.name,
+                seed=seed,
+                progress=progress,
+                **options,
             )
         ]
+
+    def topology(self, *, points: int = 4096, landmarks: int = 200) -> Topology:
+        raise ValueError(
+            "a verdict on the topology is of one seed: take run.ask(this, topology=True) for those "
+            "of all, or .runs[seed].topology()"
+        )
 
     def draw(self, *, seed: int = 0) -> list[Path]:
         """Every picture of every run, and each kind of all seeds side by side in ``figures/``."""
@@ -140,8 +154,9 @@ def _is_number(value: Any) -> bool:
 
 
 def spread(values: list[float]) -> dict[str, float | None]:
-    """Mean and standard deviation over seeds; None of one alone."""
-    sd = statistics.stdev(values) if len(values) > 1 else None
+    """Mean and standard deviation over seeds; None of one alone, and where one is not finite."""
+    known = len(values) > 1 and all(map(math.isfinite, values))
+    sd = statistics.stdev(values) if known else None
     return {"mean": statistics.mean(values), "sd": sd}
 
 

@@ -367,6 +367,7 @@ class VAERun(Run):
             with temporary.open("wb") as file:
                 np.save(file, x.numpy())
 
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_aside(path, write)
         picture = path.with_suffix(".png")
         plots.save(plots.samples(self.scaling.apply(x[:64])), picture)

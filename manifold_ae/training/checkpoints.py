@@ -28,9 +28,30 @@ class Checkpoint:
     extra: dict[str, Any]
 
     def save(self, path: Path) -> None:
-        """Written aside and renamed, so that a kill at any moment leaves the old one or the new."""
+        """Written aside and renamed, so that a kill at any moment leaves the old one or the new.
+
+        Raises:
+            OSError: if it cannot be written, as on a full disk; the old one is left then.
+        """
         content = {"format": CHECKPOINT_FORMAT, **vars(self)}
-        write_aside(path, lambda temporary: torch.save(content, temporary))
+
+        def write(temporary: Path) -> None:
+            try:
+                with temporary.open("wb") as file:
+                    torch.save(content, file)
+            except RuntimeError as error:
+                # The archive cannot be closed when a write has failed, and torch tells of that.
+                failed = error.__context__
+                if not isinstance(failed, OSError):
+                    raise
+                raise OSError(
+                    failed.errno,
+                    f"{failed.strerror}; what was saved before is kept, and training goes on from "
+                    "there once it can be written",
+                    str(path),
+                ) from error
+
+        write_aside(path, write)
 
     @classmethod
     def load(cls, path: Path) -> "Checkpoint":

@@ -58,13 +58,15 @@ BASE = VAE(
     lr_schedule="one-cycle",
     kl_warmup=0.1,
 )
+#: Parts of a run: an epoch of the configuration, after which a trial may be judged.
+EPOCHS = 10
 #: What is trained, and how, as fields of ``VAE``.
 TRAINED: dict[str, dict[str, Any]] = {
     "published": SETTINGS["paper's setting"],
     "mlp": {},
     "time 0.3": {"initial_time": 0.3},
     "time 1": {"initial_time": 1.0},
-    "restarts": {"restarts": 4},
+    "restarts": {"restarts": 4, "restart_epochs": EPOCHS // 5},
     "components": {"start": "components"},
     "importance 5": {"num_importance": 5},
     "importance 20": {"num_importance": 20},
@@ -75,8 +77,6 @@ TRAINED: dict[str, dict[str, Any]] = {
 STEPS = dict.fromkeys(TRAINED, 1000) | {"circular": 100}
 #: Not trained: toroidal coordinates of the pictures, or of so many of their principal components.
 TOROIDAL: dict[str, int | None] = {"toroidal": None, "toroidal of components": 4}
-#: Parts of a run: an epoch of the configuration, after which a trial may be judged.
-EPOCHS = 10
 METHODS = {
     "map": ("published", "restarts", "components", "circular", *TOROIDAL),
     # On one wave there is nothing to grow to.
@@ -312,7 +312,6 @@ def one(told: dict[str, Any], cell: Cell, seed: int, device: str) -> dict[str, A
             "device": device,
             "epochs": EPOCHS,
             "steps_per_epoch": max(1, told["steps"] // EPOCHS),
-            "restart_epochs": EPOCHS // 5,
             "batch_size": told["batch_size"],
         }
         outcome = trained(told["method"], cell, dataset, seed, BASE.replace(**fields))

@@ -61,7 +61,10 @@ def measure(
     else:
         config = configured(kind, recording.manifold, n, seed, steps)
     config = config.replace(
-        start=start, restarts=1, restart_epochs=1, seeds=FEWER if steps is None else COUNT
+        start=start,
+        restarts=1,
+        restart_epochs=VAE.restart_epochs,
+        seeds=FEWER if steps is None else COUNT,
     )
     runs = []
     for one in run.train(config, dataset=dataset).runs.values():  # type: ignore[union-attr]

@@ -122,6 +122,8 @@ class StudentT(_Scaled):
     """
 
     name = "student-t"
+    # Outliers make a standard deviation as large as they like, and ``minimum`` with it.
+    default_scaling = "robust"
 
     def __init__(
         self, event_shape: int | Sequence[int], minimum: float = 0.02, *, masks: bool = False

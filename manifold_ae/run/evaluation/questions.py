@@ -6,6 +6,7 @@ how consistent they are with each other.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +24,10 @@ from manifold_ae.run.files import save_arrays
 from manifold_ae.run.seeds import SeedsRun
 from manifold_ae.run.vae_run import VAERun
 
-__all__ = ["Answer", "ask", "compare", "read_truth"]
+__all__ = ["Answer", "answered_before", "ask", "compare", "read_truth"]
+
+#: What can be asked, by the names under which ``metrics.json`` keeps the answers.
+QUESTIONS = ("topology", "coverage", "consistency", "off_manifold", "cosmoothing")
 
 #: Rows of which latents are compared.
 ROWS = 2000
@@ -39,6 +43,7 @@ class Answer(NamedTuple):
 def ask(
     run: Run,
     *,
+    topology: bool = False,
     coverage: Tensor | np.ndarray | bool = False,
     others: Mapping[str, Run] | None = None,
     off: bool = False,
@@ -47,6 +52,7 @@ def ask(
     """The answers to the questions that are asked, by name.
 
     Arguments:
+        topology: whether the encoder captures the shape of the data; see ``VAERun.topology``.
         coverage: true positions, or True for the labels of the data: whether 90 % regions hold
             them; see ``calibrate``.
         others: runs by name, to whose latents those of this one are compared.
@@ -56,8 +62,11 @@ def ask(
 
     Raises:
         ValueError: of runs that are no ΔVAE, and as each question says.
+        ModuleNotFoundError: as ``VAERun.topology`` does.
     """
     answers = {}
+    if topology:
+        answers["topology"] = _each(run, "--topology", _topology)
     if not isinstance(coverage, bool) or coverage:
         truth = None if isinstance(coverage, bool) else torch.as_tensor(coverage)
         answers["coverage"] = _each(run, "--coverage", lambda one: _coverage(one, truth))
@@ -73,6 +82,21 @@ def ask(
     if hold_out:
         answers["cosmoothing"] = _each(run, "--cosmoothing", _held_out)
     return answers
+
+
+def answered_before(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``metrics.json`` in a run's folder keeps of questions asked before, by name.
+
+    Arguments:
+        metrics: of the run as it is now; what was asked after fewer epochs holds no longer.
+    """
+    try:
+        kept = json.loads((Path(folder) / "metrics.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    if kept.get("epochs") != metrics.get("epochs"):
+        return {}
+    return {name: kept[name] for name in QUESTIONS if name in kept}
 
 
 def compare(runs: Mapping[str, Run]) -> Consistency | None:
@@ -138,6 +162,11 @@ def _trained_with(name: str, run: VAERun, given: Mapping[str, Any]) -> dict[str,
 
 
 Question = Callable[[VAERun], Answer]
+
+
+def _topology(run: VAERun) -> Answer:
+    found = run.topology()
+    return Answer(found.record(), found.words)
 
 
 def _coverage(run: VAERun, truth: Tensor | None) -> Answer:

@@ -152,7 +152,9 @@ class Judge:
         config = self.settings.replace(manifold=M.spec, divergence="auto")
         begun = own is not None and (own / "config.toml").exists()
         with _quietly():
-            run = delta_vae.train(config, own, resume=begun, dataset=self.dataset)
+            run = delta_vae.train(
+                config, own, resume=begun, dataset=self.dataset, unheeded="ignore"
+            )
         assert isinstance(run, VAERun)
         judged = self._judged(run)
         if own is not None:
