@@ -181,6 +181,7 @@ class _RotationIrrep(Representation):
         return matrix
 
     def __call__(self, action: Tensor) -> Tensor:
+        assert isinstance(self.group, LieGroup)
         self.group._require_coordinates("X", action)
         return self.of(rotations.exp(action))
 
