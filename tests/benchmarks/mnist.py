@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--num-samples", type=int, default=100, help="importance samples")
     parser.add_argument("--posterior", default="heat-kernel")
+    parser.add_argument("--precision", default="32-true")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
@@ -45,6 +46,7 @@ def main() -> None:
         batch_size=640,
         lr_schedule="one-cycle",
         posterior=arguments.posterior,
+        precision=arguments.precision,
         device=arguments.device,
     )
     dataset = run.delta_vae.load_data(base)
@@ -70,6 +72,7 @@ def main() -> None:
             arguments.output,
             {
                 "command": "python tests/benchmarks/mnist.py --data-dir FOLDER",
+                "precision": arguments.precision,
                 "machine": common.machine(device),
                 "epochs": arguments.epochs,
                 "posterior": arguments.posterior,
