@@ -66,7 +66,10 @@ def test_a_broken_file_is_refused(tmp_path, content):
     [
         ({"noise": 0.3}, r"noise = 0.3: data = 'digits' does not have it \(torus, poses alone\)"),
         ({"data": "poses", "picture": "fourier"}, r"picture = 'fourier': data = 'poses' does not"),
-        ({"data": "torus", "order": 5}, r"order = 5: picture = 'simple' does not have it; take"),
+        (
+            {"data": "torus", "order": 5},
+            r"order = 5: picture = 'simple' does not have it, 'fourier' does",
+        ),
         (
             {"data": "mine.npz", "translations": "fixed"},
             r"translations = 'fixed': data = 'mine.npz",
@@ -75,13 +78,16 @@ def test_a_broken_file_is_refused(tmp_path, content):
 )
 def test_options_of_other_data_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
-        VAE(**fields)
+        VAE(**fields).check_heeded()
 
 
 def test_options_of_the_own_data_are_taken():
-    VAE(data="torus", picture="fourier", order=5, discount=0.5, picture_seed=1, noise=0.5)
-    VAE(data="torus", noise=0.5, translations="fixed")
-    VAE(data="poses", order=2, picture_seed=3, noise=0.5, translations="fixed")
+    for fields in (
+        {"data": "torus", "picture": "fourier", "order": 5, "discount": 0.5, "picture_seed": 1},
+        {"data": "torus", "noise": 0.5, "translations": "fixed"},
+        {"data": "poses", "order": 2, "picture_seed": 3, "noise": 0.5, "translations": "fixed"},
+    ):
+        VAE(**fields).check_heeded()
 
 
 def test_the_course_of_the_learning_rate_is_the_datas():

@@ -88,6 +88,8 @@ def test_a_part_of_a_table_is_the_same_runs():
     assert [job.folder for job in exact] == ["exact/sphere2/seed-0"]
     with pytest.raises(ValueError, match="manifolds has 'sphere:4': expected of sphere:2, "):
         table.jobs(manifolds=["sphere:4"])
+    with pytest.raises(ValueError, match="no run of table2 is of euclidean:2 in paper"):
+        table.jobs(manifolds=["euclidean:2"], settings=["paper"])
     with pytest.raises(ValueError, match="settings has 'ours': expected of paper, exact"):
         table.jobs(settings=["ours"])
 

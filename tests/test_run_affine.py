@@ -111,7 +111,7 @@ def test_what_is_small_enough_is_not_refused():
 )
 def test_options_that_it_does_not_have_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        HAE(model="affine", **options)
+        HAE(model="affine", **options).check_heeded()
 
 
 def test_of_another_group_it_says_what_to_take():

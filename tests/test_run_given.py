@@ -13,12 +13,11 @@ from click.testing import CliRunner
 
 from manifold_ae import data, manifolds, metrics, run
 from manifold_ae.cli.main import main
-from manifold_ae.data import Scaling
 from manifold_ae.experiments import VAE
 from manifold_ae.run import advice
 from manifold_ae.run.conditions import Conditions
 from manifold_ae.run.delta_vae import build_model
-from manifold_ae.run.fingerprint import fingerprint_of
+from manifold_ae.run.fingerprint import fingerprint_of, kept_of
 from manifold_ae.run.stopping import Patience, validation
 from manifold_ae.run.support import clocks
 from manifold_ae.training import Checkpoint
@@ -391,6 +390,12 @@ def test_a_run_of_data_in_memory_does_not_go_on_with_others(tmp_path):
     with pytest.raises(ValueError, match="now those that its configuration names"):
         run.train(config, tmp_path, resume=True)
     run.train(config, tmp_path, dataset=own, resume=True)
+    loaded = run.load(tmp_path)
+    loaded.dataset = dataclasses.replace(own, train=own.train + 1)
+    with pytest.raises(ValueError, match=r"cannot evaluate .* data have changed"):
+        loaded.evaluate()
+    loaded.dataset = own
+    assert math.isfinite(loaded.evaluate()["elbo"])
 
 
 def test_data_are_known_by_their_values_rows_and_conditions():
@@ -413,8 +418,11 @@ def test_data_are_known_by_their_values_rows_and_conditions():
         {"groups": np.arange(40)},
     ):
         assert found(**changes)["sha256"] != first["sha256"], changes
-    # Those that a configuration makes are known by it.
-    assert fingerprint_of(data.load("digits")) is None
+    # Those that a configuration names are known by it; what is made of them is not.
+    digits = data.load("digits")
+    assert kept_of(digits) is None
+    turned = dataclasses.replace(digits, train=digits.train.flip(-1))
+    assert kept_of(turned) == fingerprint_of(turned) != fingerprint_of(digits)
 
 
 def test_each_of_several_seeds_stops_where_it_would_alone(archive, tmp_path):
@@ -498,19 +506,16 @@ def test_outliers_do_not_spoil_the_map_of_a_model_that_is_made_for_them():
     assert found.mean_distance < 0.2
 
 
-def test_outliers_under_a_gaussian_are_told():
-    dataset = data.from_array(spoilt(2000)[0])
-    config = SMALL.replace(likelihood="gaussian-learned", scaling="standard")
-    scaling = Scaling.fit("standard", dataset.train)
-    line = advice.outliers(config, dataset, scaling)
-    assert "standard deviations from the mean" in line and "--likelihood student-t" in line
-    assert line in advice.before(config, dataset, scaling)
-    robust = Scaling.fit("robust", dataset.train)
-    assert not advice.outliers(
-        config.replace(likelihood="student-t", scaling="robust"), dataset, robust
-    )
-    normal = data.from_array(torch.randn(2000, 8))
-    assert not advice.outliers(config, normal, Scaling.fit("standard", normal.train))
+@pytest.mark.parametrize("rows", [80, 2000])
+@pytest.mark.parametrize("scaling", ["standard", "robust"])
+def test_outliers_under_a_gaussian_are_told(rows, scaling):
+    dataset = data.from_array(spoilt(rows)[0])
+    config = SMALL.replace(likelihood="gaussian-learned", scaling=scaling)
+    line = advice.outliers(config, dataset)
+    assert "from the median of their feature" in line and "--likelihood student-t" in line
+    assert line in advice.before(config, dataset)
+    assert not advice.outliers(config.replace(likelihood="student-t"), dataset)
+    assert not advice.outliers(config, data.from_array(torch.randn(rows, 8)))
 
 
 def test_a_run_of_before_the_robust_scaling_goes_on_as_it_was(tmp_path):

@@ -500,7 +500,7 @@ def test_what_cannot_be_held_out_is_refused(changes, message):
         ({"data": "digits"}, r"data = 'digits'.*expected a world .* or PATH\.npz"),
         ({"data": "recording.npy"}, r"data = 'recording\.npy'.*PATH\.npz"),
         ({"data": "sprite"}, r"data = 'sprite' \(did you mean 'sprites'\?\)"),
-        ({"data": "missing.npz", "world": ()}, r"traces in a file need the group"),
+        ({"data": "missing.npz", **OWN}, r"traces in a file need the group"),
         ({"data": "missing.npz", "group": "torus:2", **OWN}, r"missing\.npz does not exist"),
         ({"data": "a.npz", "group": "torus:2"}, r"world = \('size=16',\): only of a world"),
         (
@@ -569,7 +569,30 @@ def test_what_does_not_fit_is_refused_before_training(changes, message, tmp_path
 )
 def test_wrong_settings_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        TINY.replace(**changes)
+        TINY.replace(**changes).check_heeded()
+
+
+def test_runs_with_what_is_refused_now_are_read_and_go_on(tmp_path):
+    """Those of before there was a perceptron's activation too, which a linear φ does not have."""
+    path = tmp_path / "own.npz"
+    own_traces(path)
+    config = TINY.replace(data=str(path), group="torus:1", world=(), epochs=1)
+    with pytest.raises(ValueError, match="only of a world"):
+        run.train(config, tmp_path / "run")
+    run.train(config.replace(**OWN), tmp_path / "run")
+    text = (tmp_path / "run" / "config.toml").read_text()
+    for name in ("phi_activation", "phi_skip", "horizon", "homomorphism_weight"):
+        text = "".join(row for row in text.splitlines(True) if not row.startswith(f"{name} ="))
+    (tmp_path / "run" / "config.toml").write_text(text + "horizon = 5\n")
+    checkpoint = Checkpoint.load(tmp_path / "run" / "checkpoint.pt")
+    for name in ("phi_activation", "phi_skip", "homomorphism_weight"):
+        del checkpoint.extra["config"][name]
+    checkpoint.extra["config"]["horizon"] = 5
+    checkpoint.save(tmp_path / "run" / "checkpoint.pt")
+    loaded = run.load(tmp_path / "run")
+    assert loaded.config.horizon == 5 and loaded.config.phi_activation == "relu"
+    again = run.train(config.replace(**{**OWN, "horizon": 5}), tmp_path / "run", resume=True)
+    assert again.history == loaded.history
 
 
 def test_options_of_a_world_are_read_by_their_types():

@@ -258,7 +258,7 @@ def test_what_cannot_settle_is_refused(generator):
     with pytest.raises(ValueError, match="settle_steps = -1: expected 0 or more"):
         TINY.replace(settle_steps=-1)
     with pytest.raises(ValueError, match="settle_steps = 1: model = 'still' does not have it"):
-        HAE(model="still", settle_steps=1)
+        HAE(model="still", settle_steps=1).check_heeded()
 
 
 def test_generators_that_nearly_lie_in_the_image_of_the_algebra_are_put_there(generator):

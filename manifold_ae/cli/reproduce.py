@@ -61,6 +61,10 @@ def reproduce(
     """
     from manifold_ae import run
 
+    if only and (manifolds or settings):
+        raise click.UsageError(
+            "--collect gathers all runs that are done: leave --manifold and --setting out"
+        )
     folder = out or Path("runs") / f"{name}-{preset}"
     if not only:
         done = run.reproduce(

@@ -10,7 +10,7 @@ A new data set is a file beside this one, with a function under `register`, and 
 
 from . import worlds
 from .arrays import check_counts, open_array, read_array
-from .base import Dataset, load, names, options, register, takes_folder
+from .base import Dataset, is_named, load, names, options, register, takes_folder
 from .batches import Fresh, Repeated, Shuffled, Together
 from .columns import Columns
 from .diffusion import diffusion_traces
@@ -59,6 +59,7 @@ __all__ = [
     "hold_out_combinations",
     "in_cells",
     "in_order",
+    "is_named",
     "load",
     "load_digits",
     "load_file",

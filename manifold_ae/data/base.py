@@ -12,6 +12,7 @@ of a `TypedDict`, as in `**beside: Unpack[Beside]`, are its keys.
 import inspect
 import math
 import os
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -228,6 +229,10 @@ def takes_folder(spec: str | os.PathLike[str]) -> bool:
     return "data_dir" in _find(spec)[0].options
 
 
+#: Data sets that `load` made from a name: what is derived from them is another object.
+_NAMED: "weakref.WeakSet[Dataset]" = weakref.WeakSet()
+
+
 def load(
     spec: str | os.PathLike[str],
     *,
@@ -278,7 +283,15 @@ def load(
                 f"leave {name} at {COMMON[name]!r}"
             )
     taken = {name: value for name, value in common.items() if name in entry.options}
-    return entry.loader(*positional, **taken, **own_options)
+    found = entry.loader(*positional, **taken, **own_options)
+    if not positional:
+        _NAMED.add(found)
+    return found
+
+
+def is_named(dataset: Dataset) -> bool:
+    """Whether a data set is as `load` returned it for a name of `names()`."""
+    return dataset in _NAMED
 
 
 def _find(spec: str | os.PathLike[str]) -> tuple[_Entry, tuple[Path, ...]]:

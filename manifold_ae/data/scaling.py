@@ -17,8 +17,8 @@ from .columns import MISSING
 _CHUNK = 4096
 #: Columns that are sorted at once.
 _COLUMNS = 64
-#: Between the quartiles of a normal law of standard deviation 1.
-_NORMAL_QUARTILES = 1.3489795003921634
+#: Between the median and a quartile of a normal law of standard deviation 1.
+_NORMAL_QUARTILE = 0.6744897501960817
 
 ValueRange = tuple[float, float] | None
 _Fit = Callable[[Tensor, ValueRange], tuple[Tensor, Tensor]]
@@ -65,18 +65,28 @@ def _standard(x: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
 
 
 def _robust(x: Tensor, value_range: ValueRange) -> tuple[Tensor, Tensor]:
-    flat = x.flatten(1)
-    parts = [_quartiles(part.cpu().double()) for part in flat.split(_COLUMNS, 1)]
-    low, middle, high = torch.cat(parts, 1).reshape(3, *x.shape[1:])
-    spread = (high - low) / _NORMAL_QUARTILES
-    # where half of all values are alike, the others still vary
-    return middle, torch.where(spread == 0, _standard(x, value_range)[1], spread)
+    flat = x.reshape(len(x), -1)
+    parts = [_middle_and_spread(part.cpu().double()) for part in flat.split(_COLUMNS, 1)]
+    middle, spread = torch.cat(parts, 1).reshape(2, *x.shape[1:])
+    return middle, spread
+
+
+def _middle_and_spread(x: Tensor) -> Tensor:
+    low, middle, high = _quartiles(x)
+    spread = (high - low) / (2 * _NORMAL_QUARTILE)
+    alike = spread == 0
+    if alike.any():
+        # where half of all values are one, by those that are not
+        away = (x[:, alike] - middle[alike]).abs()
+        typical = _quartiles(away.masked_fill(away == 0, math.nan))[1]
+        spread[alike] = typical.nan_to_num(0.0) / _NORMAL_QUARTILE
+    return torch.stack([middle, spread])
 
 
 def _quartiles(x: Tensor) -> Tensor:
     """Quartiles of every column of x `(n, k)`, without its NaN, linear between values: `(3, k)`."""
     # torch.nanquantile takes no more than 2^24 values; NaN are sorted last
-    ordered, count = x.sort(0).values, (~x.isnan()).sum(0)
+    ordered, count = x.sort(0).values, (~x.isnan()).sum(0).clamp_min(1)
     places = torch.tensor([[0.25], [0.5], [0.75]], dtype=torch.float64) * (count - 1)
     below = places.floor().long()
     above = torch.minimum(below + 1, count - 1)
@@ -107,7 +117,8 @@ class Scaling:
     Arguments:
         kind: `"none"`; `"range"`, to [0, 1]; `"standard"`, each feature to mean 0 and standard
             deviation 1; `"robust"`, each feature to median 0 and as far between its quartiles as
-            a normal law of standard deviation 1 is, whatever outliers there are; `"max"`, to a
+            a normal law of standard deviation 1 is, whatever outliers there are (where half of the
+            values are one, by the distances of the others from it); `"max"`, to a
             greatest magnitude of 1; `"overall"`, all values together to mean 0 and standard
             deviation 1, so that a pixel that hardly varies is not blown up.
         shift: Subtracted first, with shape `()` or the shape of one value, float64.

@@ -221,9 +221,6 @@ class DeltaVAE(TransformerMixin, BaseEstimator):
                 "or fit several"
             )
         values = {name: plain(getattr(self, name)) for name in shared(self._get_param_names())}
-        if self.restarts == 1:
-            # In a search over restarts it is given beside one of them, too.
-            del values["restart_epochs"]
         values["manifold"] = named(self.manifold).spec
         values["seed"] = seed_of(self.random_state)
         config = VAE.from_mapping({**values, **given})

@@ -2,7 +2,7 @@
 
 from manifold_ae.experiments.config import COURSES, NETWORKS, PADDINGS, Configuration
 from manifold_ae.experiments.diffusion import SCHEDULES, Diffusion
-from manifold_ae.experiments.hae import HAE, MODELS, PHIS
+from manifold_ae.experiments.hae import HAE, MODELS, OF_WORLDS, PHIS
 from manifold_ae.experiments.select import Select
 from manifold_ae.experiments.vae import (
     DATA_OPTIONS,
@@ -20,6 +20,7 @@ __all__ = [
     "HAE",
     "MODELS",
     "NETWORKS",
+    "OF_WORLDS",
     "PADDINGS",
     "PHIS",
     "POSTERIORS",

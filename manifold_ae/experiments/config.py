@@ -61,6 +61,15 @@ class Configuration:
             if kind != chosen:
                 self.refuse(names, f"network = {chosen!r} does not have it")
 
+    def check_heeded(self) -> None:
+        """Refuse values that nothing would look at, as far as the configuration alone tells.
+
+        For where training begins: a run that was begun is read, and goes on, whatever it has.
+
+        Raises:
+            ValueError: which names the field, and says why.
+        """
+
     def refuse(self, names: Iterable[str], why: str) -> None:
         """Raise where one of these fields, which nothing looks at, is not left at its default.
 
@@ -68,9 +77,11 @@ class Configuration:
             ValueError: which names the field, and says why.
         """
         for name in names:
-            value = getattr(self, name)
-            if value != getattr(type(self), name):
-                raise ValueError(f"{name} = {value!r}: {why}; leave it out")
+            value, default = getattr(self, name), getattr(type(self), name)
+            if value != default:
+                raise ValueError(
+                    f"{name} = {value!r}: {why}; leave it out, or at its default, {default!r}"
+                )
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:

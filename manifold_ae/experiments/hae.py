@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 from manifold_ae.experiments.config import COURSES, NETWORKS, PADDINGS, Configuration
 
-__all__ = ["HAE", "MODELS", "PHIS"]
+__all__ = ["HAE", "MODELS", "OF_WORLDS", "PHIS"]
 
 #: What moves latents: a learned representation, or something to compare it with.
 MODELS = ("hae", "affine", "given", "givens", "unstructured", "still")
 PHIS = ("auto", "linear", "mlp", "lookup")
+#: What is drawn of a world.
+OF_WORLDS = ("world", "hold_out", "hold_out_bins", "largest", "traces", "horizon")
 #: What only a learned representation has, only a perceptron, and only a variational model.
 LEARNED = ("phi", "blocks", "orthogonal", "scramble", "settle_steps")
 OF_PERCEPTRONS = ("scramble", "phi_hidden", "phi_activation", "phi_skip")
@@ -141,15 +143,20 @@ class HAE(Configuration):
             "size", "seed", "data_seed",
         )  # fmt: skip
         self._require(choices=choices, positive=positive, least_zero=least_zero)
-        self._check_network(self.network)
         if self.settle_steps is not None and self.settle_steps < 0:
             raise ValueError(f"settle_steps = {self.settle_steps}: expected 0 or more, or None")
         self.block_sizes()
-        self._check_used()
 
-    def _check_used(self) -> None:
-        """Refuse what would not be looked at."""
-        others = {"affine": ("free",), "given": ("size", "free"), "still": ("prediction_weight",)}
+    def check_heeded(self) -> None:
+        if self.data.endswith(".npz"):
+            self.refuse(OF_WORLDS, f"only of a world, and {self.data} is a file")
+        self._check_network(self.network)
+        others = {
+            "affine": ("free",),
+            "given": ("size", "free"),
+            "unstructured": ("representation_lr",),
+            "still": ("prediction_weight", "representation_lr"),
+        }
         names = LEARNED if self.model != "hae" else ()
         self.refuse(
             (*names, *others.get(self.model, ())), f"model = {self.model!r} does not have it"

@@ -155,6 +155,11 @@ class Table:
             and (not manifolds or manifold in manifolds)
             and (not settings or SETTING_NAMES[setting] in settings)
         ]
+        if not cells:
+            raise ValueError(
+                f"no run of {self.name} is of {', '.join(manifolds)} in {', '.join(settings)}: on "
+                "euclidean spaces there is the exact setting alone"
+            )
         found = []
         for seed in range(1 if together else count):
             for setting, manifold in cells:

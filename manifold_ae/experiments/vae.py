@@ -156,8 +156,6 @@ class VAE(Configuration):
             )
         least_zero = ("noise", "patience", "seed", "sequence", "split_seed", "picture_seed")
         self._require(choices=choices, positive=positive, least_zero=least_zero)
-        self._check_data()
-        self._check_network(self.network)
         if self.start not in ("auto", "random") and self.network == "circular":
             raise ValueError(
                 f"start = {self.start!r} with network = 'circular': its encoder gives the place "
@@ -169,23 +167,15 @@ class VAE(Configuration):
                 "torus:2, or network = 'conv'"
             )
 
-    def _check_data(self) -> None:
-        """Refuse what the chosen data set would not look at."""
-        unseen = {name for names in DATA_OPTIONS.values() for name in names}
-        unseen -= set(DATA_OPTIONS.get(self.data, ()))
+    def check_heeded(self) -> None:
+        self._check_network(self.network)
         if self.data == "torus" and self.picture == "simple":
-            unseen |= set(OF_FOURIER)
-        for name in sorted(unseen):
-            value = getattr(self, name)
-            if value == getattr(type(self), name):
-                continue
-            if name in OF_FOURIER and self.data == "torus":
-                raise ValueError(
-                    f"{name} = {value!r}: picture = 'simple' does not have it; take "
-                    "picture = 'fourier', or leave it out"
-                )
+            self.refuse(OF_FOURIER, "picture = 'simple' does not have it, 'fourier' does")
+        own = DATA_OPTIONS.get(self.data, ())
+        for name in sorted(
+            {name for names in DATA_OPTIONS.values() for name in names}.difference(own)
+        ):
             have = ", ".join(data for data, names in DATA_OPTIONS.items() if name in names)
-            raise ValueError(
-                f"{name} = {value!r}: data = {self.data!r} does not have it ({have} alone); leave "
-                "it out"
-            )
+            self.refuse((name,), f"data = {self.data!r} does not have it ({have} alone)")
+        if not self.patience:
+            self.refuse(("validation_fraction",), "patience = 0 holds no rows out of training")

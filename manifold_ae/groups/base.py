@@ -137,9 +137,10 @@ class LieGroup(Group):
         return self._log(g)
 
     def has_log(self, g: Tensor) -> Tensor:
-        """Whether elements have a principal logarithm, of shape ``(*)``; where not, ``log`` raises.
+        """Whether elements have a principal logarithm, of shape ``(*)``.
 
-        In most groups all have one that are finite.
+        In most groups all have one that are finite. Of what is no element, as a reflection is none
+        of the rotations, nothing is told.
         """
         self._require_element("g", g)
         return self._has_log(g)

@@ -288,8 +288,12 @@ class HomomorphismAutoencoder(nn.Module):
         """The part of its weight that a penalty has while others fade."""
         if penalty in FADING:
             return fading_weight
-        fades = fading_weight > 0 and any(name in FADING for name in self.penalty_weights)
-        return 0.0 if penalty in RISING and fades else 1.0
+        return 0.0 if penalty in RISING and self.fades and fading_weight > 0 else 1.0
+
+    @property
+    def fades(self) -> bool:
+        """Whether there are penalties whose weights fade."""
+        return any(name in FADING for name in self.penalty_weights)
 
     def forward(self, batch: tuple[Tensor, Tensor], **weights: float) -> dict[str, Tensor]:
         return self.loss(*batch, **weights)

@@ -17,9 +17,15 @@ from manifold_ae.run.base import Run
 from manifold_ae.run.delta_vae import VAERun
 from manifold_ae.run.diffusion import DiffusionRun
 from manifold_ae.run.evaluation.calibration import Calibration, calibrate, regions
-from manifold_ae.run.evaluation.questions import answered_before, ask, compare, read_truth
+from manifold_ae.run.evaluation.questions import ask, compare, read_truth
 from manifold_ae.run.evaluation.scores import cosmoothing, off_manifold
-from manifold_ae.run.files import read_checkpoint, save_arrays, save_table, write_json
+from manifold_ae.run.files import (
+    answered_before,
+    read_checkpoint,
+    save_arrays,
+    save_table,
+    write_json,
+)
 from manifold_ae.run.homomorphism import HAERun
 from manifold_ae.run.paper import collect, is_one_of_several, reproduce, table_text
 from manifold_ae.run.seeds import SeedsRun

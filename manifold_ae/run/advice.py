@@ -29,22 +29,23 @@ PINNED = 0.5
 
 #: Standard deviations beyond which a value is an outlier, whatever else the law of its feature.
 FAR = 20.0
+#: Rows, or a few more, from which the spread of a feature is told.
+LOOKED_AT = 10_000
 
 _LOGGER = logging.getLogger("manifold_ae")
 
 
-def before(config: VAE, dataset: Dataset, scaling: Scaling) -> list[str]:
+def before(config: VAE, dataset: Dataset) -> list[str]:
     """What can be told before training, a sentence or two each.
 
     Arguments:
         config: resolved: with the likelihood that will be used.
         dataset: with the rows that will be trained on.
-        scaling: of these rows.
     """
     found = [
         few_rows(config, dataset),
         unlike_counts(config, dataset),
-        outliers(config, dataset, scaling),
+        outliers(config, dataset),
     ]
     return [line for line in found if line]
 
@@ -85,20 +86,25 @@ def unlike_counts(config: VAE, dataset: Dataset) -> str:
     )
 
 
-def outliers(config: VAE, dataset: Dataset, scaling: Scaling) -> str:
-    """Words for values far beyond a feature's standard deviation under a Gaussian; else none."""
-    if not config.likelihood.startswith("gaussian") or config.scaling != "standard":
+def outliers(config: VAE, dataset: Dataset) -> str:
+    """Words for values far from all others of their feature under a Gaussian; else none."""
+    gaussian = config.likelihood.startswith("gaussian")
+    if not gaussian or config.scaling not in ("standard", "robust"):
         return ""
+    # Not by the standard deviation, which outliers set.
+    # Of a feature that is hardly ever seen, a part of the rows may hold nothing.
+    step = 1 if config.missing == "mask" else 1 + len(dataset.train) // LOOKED_AT
+    scaling = Scaling.fit("robust", dataset.train[::step], missing=config.missing)
     sizes = scaling.apply(dataset.train).abs().nan_to_num(0.0)
     largest = sizes.max().item()
     if largest <= FAR:
         return ""
     number = int((sizes > FAR).sum())
     return (
-        f"{number} value(s) to train on lie more than {FAR:.0f} standard deviations from the mean "
-        f"of their feature, the farthest {largest:.0f}: under a Gaussian such outliers outweigh "
-        "all other values; take --likelihood student-t, or, if they are mistakes, make them NaN "
-        "and take --missing mask"
+        f"{number} value(s) to train on lie more than {FAR:.0f} standard deviations, as their "
+        f"quartiles tell them, from the median of their feature, the farthest {largest:.3g}: under "
+        "a Gaussian such outliers outweigh all other values; take --likelihood student-t, or, if "
+        "they are mistakes, make them NaN and take --missing mask"
     )
 
 

@@ -1,7 +1,7 @@
 """What every run is: a trained model, its configuration, its folder."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from manifold_ae.metrics import Topology
-from manifold_ae.run.files import save_weights, write_json
+from manifold_ae.run.files import answered_before, save_weights, write_json
 from manifold_ae.run.fingerprint import require_same
 
 __all__ = ["Run"]
@@ -32,6 +32,7 @@ class Run(ABC):
     is_main: bool = True
     #: What a run that was read back says of its data: their fingerprint, as ``"data"``.
     record: Mapping[str, Any] = field(default_factory=dict)
+    _known: Any = field(default=None, init=False, repr=False)
     #: Fields that hold the data, the same for every seed.
     shared: ClassVar[tuple[str, ...]] = ()
 
@@ -100,15 +101,26 @@ class Run(ABC):
         return metrics
 
     def save(self, metrics: dict[str, Any]) -> None:
-        """Weights, latents and final metrics beside the checkpoint."""
+        """Weights, latents and final metrics beside the checkpoint; answers of before stay."""
         folder = self._own_folder()
         save_weights(folder / "weights.safetensors", self.model, self.config)
-        write_json(folder / "metrics.json", metrics)
+        write_json(folder / "metrics.json", metrics | answered_before(folder, metrics))
         self.save_latents()
 
-    def _require_begun_with(self, found: Mapping[str, Any] | None) -> None:
-        """Refuse data, by their fingerprint, other than those that the run was begun with."""
-        require_same(self.folder, self.record, found, doing="evaluate")
+    def _require_begun_with(
+        self, held: Any, kept: Mapping[str, Any] | None, find: Callable[[], Mapping[str, Any]]
+    ) -> None:
+        """Refuse data other than those that the run was begun with; each object is looked at once.
+
+        Arguments:
+            held: the data.
+            kept: what a run keeps of them, as in ``fingerprint.kept_of``.
+            find: their fingerprint.
+        """
+        if held is not self._known:
+            now = kept if self.record.get("data") is None else find()
+            require_same(self.folder, self.record, now, doing="evaluate")
+            self._known = held
 
     def _own_folder(self) -> Path:
         if self.folder is None:

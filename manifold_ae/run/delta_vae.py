@@ -15,15 +15,14 @@ from manifold_ae.models import DeltaVAE, likelihoods
 from manifold_ae.run import advice
 from manifold_ae.run.base import Run
 from manifold_ae.run.conditions import Conditions
-from manifold_ae.run.files import as_it_was, begun_with, prepare_together
-from manifold_ae.run.fingerprint import fingerprint_of, known
+from manifold_ae.run.files import WHERE, as_it_was, begun_with, prepare_together
+from manifold_ae.run.fingerprint import kept_of, known
 from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
 from manifold_ae.run.sequences import time_unit, windows_of
 from manifold_ae.run.starting import STARTED, check_start, starter
 from manifold_ae.run.stopping import patience, validation
 from manifold_ae.run.support import check_observed, check_support, clocks
 from manifold_ae.run.trials import train_together
-from manifold_ae.run.unheeded import check_heeded
 from manifold_ae.run.vae_model import build_model, load_data, resolve, resolved_divergence
 from manifold_ae.run.vae_run import SCALED, VAERun, record, seen
 from manifold_ae.training import Checkpoint, Schedule, make_fabric
@@ -70,13 +69,13 @@ def train(
     progress: bool = False,
     dataset: Dataset | None = None,
     checkpoint_seconds: float = 10.0,
-    unheeded: str = "refuse",
+    strict: bool = True,
 ) -> Run:
     """Train a ΔVAE as configured, and keep it in ``folder`` if one is given.
 
     Arguments:
-        unheeded: ``"ignore"`` where values that nothing would look at are no mistake, since the
-            configuration is one of several that share them. Those of a run that goes on are none.
+        strict: whether values that nothing would look at are refused. They are no mistake of one
+            configuration of several that share them, nor of a run that goes on.
 
     Returns:
         A ``VAERun``; of several seeds, a ``SeedsRun``.
@@ -85,11 +84,13 @@ def train(
         ValueError: if the configuration does not fit the data, or the folder holds another run, or
             one that was begun with other data.
     """
+    if strict and not resume:
+        config.check_heeded()
     dataset = load_data(config) if dataset is None else dataset
     config = _as_begun(config, folder) if resume else config
     config = resolve(config, dataset)
-    if unheeded == "refuse" and not resume:
-        check_heeded(config, dataset)
+    if strict and not resume:
+        _check_heeded(config, dataset)
     fabric = make_fabric(config.device, config.precision, config.devices)
     training, held, scaling, conditions = _prepare(config, dataset)
     schedule = Schedule(config.lr, config.lr_schedule, config.kl_warmup)
@@ -121,7 +122,7 @@ def train(
 
     folder = prepare_together(fabric, folder, config, resume, complete)
     if fabric.is_global_zero:
-        advice.say([*clocks(dataset), *advice.before(config, training, scaling)])
+        advice.say([*clocks(dataset), *advice.before(config, training)])
     source = make_source(config, training, scaling, conditions, fabric)
     model, last = train_together(
         members_of(config),
@@ -135,7 +136,7 @@ def train(
         extra=extra_of(
             config,
             record(config, scaling, dataset.shape, dataset.name, conditions, dataset.columns)
-            | {"data": fingerprint_of(dataset)},
+            | {"data": kept_of(dataset)},
         ),
         progress=progress,
         checkpoint_seconds=checkpoint_seconds,
@@ -177,19 +178,44 @@ def _prepare(config: VAE, dataset: Dataset) -> tuple[Dataset, Tensor | None, Sca
     return training, held, scaling, Conditions.fit(training.train_given)
 
 
+def _check_heeded(config: VAE, dataset: Dataset) -> None:
+    """Refuse values that nothing would look at, of a resolved configuration and its data.
+
+    Raises:
+        ValueError: for the first such value.
+    """
+    if not data.takes_folder(config.data):
+        config.refuse(("data_dir",), f"data = {config.data!r} reads nothing there, 'mnist' does")
+    if dataset.draw is None:
+        rows = len(dataset.train)
+        config.refuse(("steps_per_epoch",), f"an epoch is once through the {rows} rows")
+    if config.posterior != "random-walk":
+        config.refuse(("walk_steps",), f"posterior = {config.posterior!r} takes no walk")
+
+
 def _as_begun(config: VAE, folder: Path | None) -> VAE:
-    """A configuration to go on with; a scaling left to the likelihood is as that had it then."""
+    """A configuration to go on with: what it leaves open is as the run was begun with.
+
+    What is chosen by itself may be another choice now than it was then.
+    """
     begun = begun_with(folder, VAE)
-    if begun is not None and config.scaling == "auto" and config.likelihood == begun.likelihood:
-        config = config.replace(scaling=begun.scaling)
+    if begun is not None:
+        config = config.replace(
+            **{
+                name: getattr(begun, name)
+                for name, value in config.to_mapping().items()
+                if value == "auto" and name not in WHERE
+            }
+        )
     return as_it_was(config, folder, BEFORE)
 
 
 def describe(config: VAE) -> str:
     """What ``train`` would do with a configuration, after one step of it; nothing is written."""
+    config.check_heeded()
     dataset = load_data(config)
     config = resolve(config, dataset)
-    check_heeded(config, dataset)
+    _check_heeded(config, dataset)
     fabric = make_fabric(config.device, config.precision)
     training, held, scaling, conditions = _prepare(config, dataset)
     unit = time_unit(config, training)
@@ -211,8 +237,7 @@ def describe(config: VAE) -> str:
         f"{len(source)} steps an epoch, {len(source) * config.epochs:,} in all\n"
         + ("" if held is None else f"{len(held)} rows held out of training to stop by\n")
         + "".join(
-            f"warning: {line}\n"
-            for line in (*clocks(dataset), *advice.before(config, training, scaling))
+            f"warning: {line}\n" for line in (*clocks(dataset), *advice.before(config, training))
         )
         + seeds_line(config, build, source)
         + "first step: "

@@ -13,7 +13,7 @@ from manifold_ae.run.base import Run
 from manifold_ae.run.diffusion_model import build_model, load_data, make_schedule, resolve
 from manifold_ae.run.diffusion_run import DiffusionRun, test_loss
 from manifold_ae.run.files import prepare_together
-from manifold_ae.run.fingerprint import fingerprint_of, known
+from manifold_ae.run.fingerprint import kept_of, known
 from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
 from manifold_ae.run.trials import train_together
 from manifold_ae.training import Checkpoint, Schedule, Source, make_fabric
@@ -105,7 +105,7 @@ def train(
                 "scaling": scaling.state_dict(),
                 "event_shape": list(dataset.shape),
                 "dataset": dataset.name,
-                "data": fingerprint_of(dataset),
+                "data": kept_of(dataset),
             },
         ),
         progress=progress,

@@ -16,7 +16,7 @@ from manifold_ae.experiments import Diffusion
 from manifold_ae.models import DiffusionModel
 from manifold_ae.run.base import Run
 from manifold_ae.run.diffusion_model import load_data
-from manifold_ae.run.fingerprint import fingerprint_of
+from manifold_ae.run.fingerprint import fingerprint_of, kept_of
 from manifold_ae.training import write_aside
 
 __all__ = ["DiffusionRun", "test_loss"]
@@ -54,9 +54,10 @@ class DiffusionRun(Run):
                     f"this run was trained on {self.dataset_name!r}, which was given in memory; "
                     "set run.dataset to it"
                 )
-            self._require_begun_with(fingerprint_of(found))
             self.dataset = found
-        return self.dataset
+        found = self.dataset
+        self._require_begun_with(found, kept_of(found), lambda: fingerprint_of(found))
+        return found
 
     # ---- use --------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from manifold_ae.groups import FiniteGroup, Group
 from manifold_ae.training import Checkpoint, write_aside
 
 __all__ = [
+    "answered_before",
     "as_it_was",
     "begun_with",
     "existing_checkpoint",
@@ -34,6 +35,8 @@ __all__ = [
 ]
 
 C = TypeVar("C", bound=Configuration)
+#: What can be asked of a run, by the names under which ``metrics.json`` keeps the answers.
+QUESTIONS = ("topology", "coverage", "consistency", "off_manifold", "cosmoothing")
 #: What may change when a run goes on: where it runs.
 WHERE = ("device", "devices", "precision", "compile")
 
@@ -182,6 +185,21 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(own) for own in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def answered_before(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``metrics.json`` in a run's folder keeps of questions asked before, by name.
+
+    Arguments:
+        metrics: of the run as it is now; what was asked after fewer epochs holds no longer.
+    """
+    try:
+        kept = json.loads((Path(folder) / "metrics.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    if kept.get("epochs") != metrics.get("epochs"):
+        return {}
+    return {name: kept[name] for name in QUESTIONS if name in kept}
 
 
 def group_record(group: Group) -> Any:

@@ -10,7 +10,7 @@ from torch import Tensor
 from manifold_ae import data
 from manifold_ae.data import Dataset
 
-__all__ = ["fingerprint", "fingerprint_of", "known", "require_same"]
+__all__ = ["fingerprint", "fingerprint_of", "kept_of", "known", "require_same"]
 
 
 def fingerprint(values: Tensor, **others: Tensor) -> dict[str, Any]:
@@ -33,15 +33,11 @@ def fingerprint(values: Tensor, **others: Tensor) -> dict[str, Any]:
     }
 
 
-def fingerprint_of(dataset: Dataset) -> dict[str, Any] | None:
+def fingerprint_of(dataset: Dataset) -> dict[str, Any]:
     """That of a data set: of its values, its split, and what a model is given of its rows.
 
-    None of data that this library makes or fetches: the configuration says all of them, and what is
-    computed may differ by a rounding on another machine. Labels are seen by no model, and may
-    change.
+    Labels are seen by no model, and may change.
     """
-    if dataset.columns is None and dataset.name in data.names():
-        return None
     beside = {
         f"{part}_{name}": value
         for part in ("train", "test")
@@ -49,6 +45,14 @@ def fingerprint_of(dataset: Dataset) -> dict[str, Any] | None:
     }
     rows = {"train_rows": dataset.train_rows, "test": dataset.test, "test_rows": dataset.test_rows}
     return fingerprint(dataset.train, **rows, **beside)
+
+
+def kept_of(dataset: Dataset) -> dict[str, Any] | None:
+    """What a run keeps of its data: their fingerprint; None where a name says which they are.
+
+    What is computed from a name may differ by a rounding on another machine.
+    """
+    return None if data.is_named(dataset) else fingerprint_of(dataset)
 
 
 def known(extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,9 +70,9 @@ def require_same(
     """Raise unless data are those that a run was begun with.
 
     Arguments:
-        record: what the run keeps, with the fingerprint as ``"data"``; of a run that is older than
-            that, nothing is known.
-        now: the fingerprint of the data at hand.
+        record: what the run keeps of its data, as ``"data"``; of a run that is older than that,
+            nothing is known.
+        now: the same of the data at hand.
         doing: what is refused otherwise.
 
     Raises:

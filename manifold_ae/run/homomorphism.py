@@ -13,7 +13,7 @@ from torch import Tensor
 from manifold_ae import data, groups
 from manifold_ae.data import Traces
 from manifold_ae.data.seeding import generator_for
-from manifold_ae.experiments import HAE
+from manifold_ae.experiments import HAE, OF_WORLDS
 from manifold_ae.models import HomomorphismAutoencoder, likelihoods
 from manifold_ae.run.base import Run
 from manifold_ae.run.files import (
@@ -33,7 +33,6 @@ from manifold_ae.run.seeds import assemble, extra_of, members_of, seeds_line
 from manifold_ae.run.settling import LEFT_OUT, can_settle, require_settling, settle
 from manifold_ae.run.support import check_support
 from manifold_ae.run.traces import (
-    OF_WORLDS,
     TraceData,
     draw_traces,
     load_traces,
@@ -69,8 +68,8 @@ class HAERun(Run):
         """What the run was trained and is tested on, made or read again if need be.
 
         Raises:
-            ValueError: if a run that was read back had its traces in memory, or its file holds
-            others now.
+            ValueError: if a run that was read back had its traces in memory, or they are others
+                now.
         """
         if self.source is None and self.in_memory:
             raise ValueError(
@@ -78,10 +77,10 @@ class HAERun(Run):
                 "a TraceData"
             )
         if self.source is None:
-            found = load_traces(self.config)
-            self._require_begun_with(found.fingerprint)
-            self.source = found
-        return self.source
+            self.source = load_traces(self.config)
+        found = self.source
+        self._require_begun_with(found, found.kept, found.fingerprint)
+        return found
 
     # ---- use --------------------------------------------------------------------------------
 
@@ -200,11 +199,16 @@ def train(
     Raises:
         ValueError: if the configuration does not fit the data, or the folder holds another run.
     """
-    config = as_it_was(config, folder, BEFORE) if resume else config
+    if resume:
+        config = as_it_was(config, folder, BEFORE)
+    else:
+        config.check_heeded()
     source = load_traces(config) if traces is None else traces
     config = with_their_steps(config, source, begun_with(folder, HAE) if resume else None)
     # What cannot be trained is refused here, before anything is written.
     _check(config, source)
+    if not resume:
+        _check_heeded(config, source)
     fabric = make_fabric(config.device, config.precision, config.devices)
     signal, shape, group = source.signal, source.shape, source.group
     extra = {
@@ -214,7 +218,7 @@ def train(
         "group": group_record(group),
         "in_memory": traces is not None,
         "signal": signal,
-        "data": source.fingerprint,
+        "data": source.kept,
     }
     folder = prepare_together(
         fabric, folder, config, resume, lambda old: as_it_was(old, folder, BEFORE)
@@ -257,7 +261,7 @@ def train(
 
 
 def _check(config: HAE, source: TraceData) -> None:
-    """Refuse what cannot be trained on traces, and what would not be looked at.
+    """Refuse what cannot be trained on traces.
 
     Raises:
         ValueError: which names the field, or says what is wrong with the observations.
@@ -269,11 +273,8 @@ def _check(config: HAE, source: TraceData) -> None:
                 f"hold_out = {config.hold_out!r}: only of a world; of traces of your own, split "
                 "them with data.hold_out_combinations or data.hold_out_actions before"
             )
-        config.refuse(OF_WORLDS, "only of a world, and these traces are your own")
         if config.group is not None and groups.parse(config.group) != group:
             raise ValueError(f"group = {config.group!r}: the traces given are of {group!r}")
-    elif not takes_largest(source.world) and config.hold_out != "actions":
-        config.refuse(("largest",), f"an angle, which actions of {group!r} do not have")
     likelihood = likelihoods.named(config.likelihood, source.shape)
     for part in (source.train, source.test):
         check_support(
@@ -281,16 +282,31 @@ def _check(config: HAE, source: TraceData) -> None:
             "scale them before, or take another likelihood",
         )  # fmt: skip
     model = build_model(config, group, source.shape, source.signal)
-    rho = getattr(model.transition, "representation", None)
-    known, what = penalties_of(rho), f"model = {config.model!r}" if rho is None else repr(rho)
-    for name in (f"{name}_weight" for name in PENALTIES if name not in known):
-        if getattr(config, name):
-            config.refuse((name,), f"{what} has no such penalty")
     if config.settle_steps:
         require_settling(model, len(source.train))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         few = source.train[:2]
         model.loss(few.observations, few.actions)
+
+
+def _check_heeded(config: HAE, source: TraceData) -> None:
+    """Refuse values that nothing would look at, of these traces and what is learned from them.
+
+    Raises:
+        ValueError: for the first such value.
+    """
+    if source.world is None:
+        config.refuse(OF_WORLDS, "only of a world, and these traces are your own")
+    elif not takes_largest(source.world) and config.hold_out != "actions":
+        config.refuse(("largest",), f"an angle, which actions of {source.group!r} do not have")
+    model = build_model(config, source.group, source.shape, source.signal)
+    rho = getattr(model.transition, "representation", None)
+    known, what = penalties_of(rho), f"model = {config.model!r}" if rho is None else repr(rho)
+    for name in PENALTIES:
+        if name not in known and getattr(config, f"{name}_weight"):
+            config.refuse((f"{name}_weight",), f"{what} has no such penalty")
+    if not model.fades:
+        config.refuse(("fade",), "there is no penalty that fades")
 
 
 def _settle(trained: HAERun, last: Checkpoint, resume: bool) -> None:
@@ -320,9 +336,11 @@ def _settle(trained: HAERun, last: Checkpoint, resume: bool) -> None:
 
 def describe(config: HAE) -> str:
     """What ``train`` would do with a configuration, after one step of it; nothing is written."""
+    config.check_heeded()
     source = load_traces(config)
     config = with_their_steps(config, source)
     _check(config, source)
+    _check_heeded(config, source)
     fabric = make_fabric(config.device, config.precision)
     model = build_model(config, source.group, source.shape, source.signal).to(fabric.device)
     few = source.train[: config.batch_size].to(fabric.device)

@@ -155,7 +155,7 @@ def _carry_out(jobs: list[Job], folder: Path, workers: int, threads: int) -> Ite
 def _run(job: Job, folder: Path) -> None:
     where = folder / job.folder
     begun = (where / "config.toml").exists()
-    trained = delta_vae.train(job.config, where, resume=begun, unheeded="ignore")
+    trained = delta_vae.train(job.config, where, resume=begun, strict=False)
     trained.finish()
 
 
@@ -308,6 +308,8 @@ def table_text(content: dict[str, Any]) -> str:
             cells = [_cell(row.get(head)) for head in heads]
             lines.append(f"{space:<16}" + "".join(f"{cell:>26}" for cell in cells))
     for setting, found in content.get("winding_determinants_of_the_flat_torus", {}).items():
+        if not found:
+            continue
         good = sum(abs(d or 0) == 1 for d in found)
         lines.append(f"flat torus, {setting}: {good} of {len(found)} encoders wind once around")
     return "\n".join(lines)

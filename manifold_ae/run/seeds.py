@@ -23,7 +23,7 @@ from manifold_ae.experiments import Configuration
 from manifold_ae.metrics import Topology
 from manifold_ae.replicas import Replicas
 from manifold_ae.run.base import Run
-from manifold_ae.run.files import write_json
+from manifold_ae.run.files import answered_before, write_json
 from manifold_ae.training import Checkpoint, write_aside, write_metrics
 
 __all__ = ["SeedsRun", "assemble", "extra_of", "load", "members_of", "seeds_line", "spread"]
@@ -68,7 +68,8 @@ class SeedsRun(Run):
         """The joined metrics, and of every run its weights, latents and own metrics."""
         for seed, run in self.each():
             run.save(metrics["seeds"][str(seed)])
-        write_json(self._own_folder() / "metrics.json", metrics)
+        folder = self._own_folder()
+        write_json(folder / "metrics.json", metrics | answered_before(folder, metrics))
 
     def save_latents(self) -> None:
         for _, run in self.each():

@@ -16,7 +16,6 @@ from manifold_ae.groups import Group, LieGroup
 from manifold_ae.run.fingerprint import fingerprint
 
 __all__ = [
-    "OF_WORLDS",
     "TraceData",
     "draw_traces",
     "held_out",
@@ -25,10 +24,6 @@ __all__ = [
     "with_their_steps",
     "world_options",
 ]
-
-
-#: Fields that say what is drawn of a world.
-OF_WORLDS = ("world", "hold_out", "hold_out_bins", "largest", "traces", "horizon")
 
 
 @dataclass(frozen=True)
@@ -78,10 +73,12 @@ class TraceData:
         return distance / 2
 
     @property
-    def fingerprint(self) -> dict[str, Any] | None:
-        """By what these traces are known again; None of a world's, which a configuration makes."""
-        if self.world is not None:
-            return None
+    def kept(self) -> dict[str, Any] | None:
+        """What a run keeps of these traces; None of a world's, which a configuration makes."""
+        return None if self.world is not None else self.fingerprint()
+
+    def fingerprint(self) -> dict[str, Any]:
+        """By what these traces are known again."""
         parts = {"actions": self.train.actions, "test_actions": self.test.actions}
         test = {"test_observations": self.test.observations}
         return fingerprint(self.train.observations, **parts, **test)
@@ -141,7 +138,6 @@ def load_traces(config: HAE) -> TraceData:
                     f"data = {config.data!r}: traces in a file need the group of their actions, as "
                     f"in --group torus:2; there are {', '.join(groups.names())}"
                 )
-            config.refuse(OF_WORLDS, f"only of a world, and {config.data} is a file")
             whole = data.load_traces(config.data, groups.parse(config.group))
             train, test = data.split_random(whole, config.test_fraction, config.data_seed)
             return TraceData(train, test)

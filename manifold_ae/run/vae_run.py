@@ -22,7 +22,7 @@ from manifold_ae.run.base import Run
 from manifold_ae.run.conditions import Conditions
 from manifold_ae.run.encoding import described, encoded
 from manifold_ae.run.files import save_arrays
-from manifold_ae.run.fingerprint import fingerprint_of
+from manifold_ae.run.fingerprint import fingerprint_of, kept_of
 from manifold_ae.run.sequences import likeliest, rate_of, smoothed
 from manifold_ae.run.stopping import validation
 from manifold_ae.run.support import check_observed, check_support
@@ -68,9 +68,10 @@ class VAERun(Run):
                     f"this run was trained on {self.dataset_name!r}, which was given in memory; "
                     "set run.dataset to it"
                 )
-            self._require_begun_with(fingerprint_of(found))
             self.dataset = found
-        return self.dataset
+        found = self.dataset
+        self._require_begun_with(found, kept_of(found), lambda: fingerprint_of(found))
+        return found
 
     def scaled(self, x: Tensor | np.ndarray) -> Tensor:
         """Raw observations as the model sees them, on its device.

@@ -6,7 +6,6 @@ how consistent they are with each other.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,10 +23,7 @@ from manifold_ae.run.files import save_arrays
 from manifold_ae.run.seeds import SeedsRun
 from manifold_ae.run.vae_run import VAERun
 
-__all__ = ["Answer", "answered_before", "ask", "compare", "read_truth"]
-
-#: What can be asked, by the names under which ``metrics.json`` keeps the answers.
-QUESTIONS = ("topology", "coverage", "consistency", "off_manifold", "cosmoothing")
+__all__ = ["Answer", "ask", "compare", "read_truth"]
 
 #: Rows of which latents are compared.
 ROWS = 2000
@@ -82,21 +78,6 @@ def ask(
     if hold_out:
         answers["cosmoothing"] = _each(run, "--cosmoothing", _held_out)
     return answers
-
-
-def answered_before(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``metrics.json`` in a run's folder keeps of questions asked before, by name.
-
-    Arguments:
-        metrics: of the run as it is now; what was asked after fewer epochs holds no longer.
-    """
-    try:
-        kept = json.loads((Path(folder) / "metrics.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    if kept.get("epochs") != metrics.get("epochs"):
-        return {}
-    return {name: kept[name] for name in QUESTIONS if name in kept}
 
 
 def compare(runs: Mapping[str, Run]) -> Consistency | None:

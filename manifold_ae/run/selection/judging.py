@@ -23,7 +23,7 @@ from manifold_ae.manifolds import Manifold
 from manifold_ae.run import advice, delta_vae
 from manifold_ae.run.delta_vae import VAERun
 from manifold_ae.run.files import save_arrays, write_json
-from manifold_ae.run.fingerprint import fingerprint_of, require_same
+from manifold_ae.run.fingerprint import kept_of, require_same
 from manifold_ae.run.selection.floor import floor
 
 __all__ = ["Judge", "Judged", "folder_of", "shuffled"]
@@ -129,7 +129,7 @@ class Judge:
         restarts: int | None = None,
     ) -> None:
         self.config, self.dataset, self.folder = config, dataset, folder
-        self.data = fingerprint_of(dataset)
+        self.data = kept_of(dataset)
         steps = math.ceil(len(dataset.train) / config.batch_size)
         # Of data that are drawn afresh, as many batches make an epoch as of those in hand.
         changes = {"steps_per_epoch": steps} | ({} if restarts is None else {"restarts": restarts})
@@ -152,9 +152,7 @@ class Judge:
         config = self.settings.replace(manifold=M.spec, divergence="auto")
         begun = own is not None and (own / "config.toml").exists()
         with _quietly():
-            run = delta_vae.train(
-                config, own, resume=begun, dataset=self.dataset, unheeded="ignore"
-            )
+            run = delta_vae.train(config, own, resume=begun, dataset=self.dataset, strict=False)
         assert isinstance(run, VAERun)
         judged = self._judged(run)
         if own is not None:
