@@ -153,7 +153,7 @@ def test_networks_by_their_names(kind):
 )
 def test_a_configuration_says_what_does_not_fit(kind, changes, message):
     with pytest.raises(ValueError, match=message):
-        kind(**changes)
+        kind(**changes).check_heeded()
 
 
 @pytest.mark.parametrize(
